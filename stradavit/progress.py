@@ -1,0 +1,41 @@
+"""Progress with rate and ETA: a bar on a terminal, a line now and then in a log."""
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+LOG_INTERVAL_S = 10.0
+
+
+def progress(
+    items: Iterable[Item] | None = None,
+    *,
+    total: int | None = None,
+    desc: str = "",
+    unit: str = "it",
+    initial: int = 0,
+) -> "tqdm[Item]":
+    """Wrap `items`, or make a bar to `update` by hand if `items` is None.
+
+    Into a log file a bar would be thousands of carriage returns; there it is one line every
+    `LOG_INTERVAL_S` seconds.
+    """
+    on_terminal = sys.stderr.isatty()
+    return tqdm(
+        items,
+        total=total,
+        desc=desc,
+        unit=unit,
+        initial=initial,
+        dynamic_ncols=on_terminal,
+        ascii=None if on_terminal else True,
+        mininterval=0.2 if on_terminal else LOG_INTERVAL_S,
+        maxinterval=LOG_INTERVAL_S,
+        # A fresh line per report keeps logs readable.
+        bar_format=None if on_terminal else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n",
+        leave=True,
+    )

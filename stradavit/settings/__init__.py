@@ -1,0 +1,179 @@
+"""The whole configuration: `Settings.parse(config)` checks all of it at once.
+
+Blocks that decide results are kept apart from `loader`, which decides only speed: rules pass the
+former as parameters (a change replans) and the latter outside them (a change replans nothing).
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from stradavit.errors import SettingsError
+from stradavit.settings.base import Block, Count, Positive
+from stradavit.settings.evaluation import EvaluationSettings, Protocol
+from stradavit.settings.matrix import (
+    CorpusSettings,
+    EncoderNode,
+    MatrixSettings,
+    expand_matrix,
+    parent_of,
+)
+from stradavit.settings.sources import Benchmark, Encoder, ScratchEncoder, Survey
+from stradavit.settings.training import (
+    ContrastiveSettings,
+    LoaderSettings,
+    PretrainSettings,
+    ReconstructionSettings,
+    TrainingSettings,
+)
+from stradavit.settings.views import ViewSettings
+
+
+class CutoutSettings(Block):
+    """How products are cut (paper, section 3.1)."""
+
+    size_px: Count = Field(512, description="Side of a cutout and stride of the tiling.")
+    constant_std: Positive = Field(1e-12, description="A cutout with less spread is constant.")
+    memory_mb: Count = Field(1024, description="Most memory the pixels of a product may take.")
+
+
+class Settings(Block):
+    """Everything `config.yaml` may say."""
+
+    cutouts: CutoutSettings = CutoutSettings()
+    surveys: dict[str, Survey]
+    benchmarks: dict[str, Benchmark]
+    corpora: dict[str, CorpusSettings]
+    encoders: dict[str, Encoder]
+    matrix: MatrixSettings
+    views: ViewSettings = ViewSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    loader: LoaderSettings = LoaderSettings()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> "Settings":
+        faults: list[str] = []
+
+        def check(path: str, names: tuple[str, ...], known: dict[str, Any]) -> None:
+            faults.extend(
+                f"{path} names {name!r}, which is not among {sorted(known)}"
+                for name in names
+                if name not in known
+            )
+
+        for block in ("surveys", "benchmarks", "corpora", "encoders"):
+            faults.extend(
+                f"{block}.{name}: use letters, digits, '.' and '-' only, since names become file names"
+                for name in getattr(self, block)
+                if not is_safe_name(name)
+            )
+        for name, corpus in self.corpora.items():
+            check(f"corpora.{name}.surveys", corpus.surveys, self.surveys)
+            check(f"corpora.{name}.guards", corpus.guards or (), self.benchmarks)
+            check(f"corpora.{name}.transductive", corpus.transductive, self.benchmarks)
+        matrix = self.matrix
+        check("matrix.corpora", matrix.corpora, self.corpora)
+        check("matrix.baselines", matrix.baselines, self.encoders)
+        check("matrix.dinov2_references", matrix.dinov2_references, self.encoders)
+        check("matrix.reference", (matrix.reference,) if matrix.reference else (), self.encoders)
+        for grid in ("reconstruction", "contrastive", "dinov2", "two_stage"):
+            check(f"matrix.{grid}.starts", getattr(matrix, grid).starts, self.encoders)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @classmethod
+    def read(cls, *paths: Path) -> "Settings":
+        """Settings from a YAML file and overlays: mappings merge, lists are replaced."""
+        merged: dict[str, Any] = {}
+        for path in paths:
+            try:
+                overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except (OSError, yaml.YAMLError) as error:
+                raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
+            if not isinstance(overlay, dict):
+                raise SettingsError(f"{path}: expected a mapping of settings at the top level")
+            merged = _merge(merged, overlay)
+        return cls.parse(merged)
+
+    # -- what the matrix asks for -------------------------------------------------------------
+
+    @property
+    def scratch_registers(self) -> dict[str, int | None]:
+        """Registers of scratch starts; None marks published weights."""
+        return {
+            name: encoder.registers if isinstance(encoder, ScratchEncoder) else None
+            for name, encoder in self.encoders.items()
+        }
+
+    def nodes(self) -> dict[str, EncoderNode]:
+        """Every encoder of the matrix by name, parents first."""
+        expanded = expand_matrix(self.matrix, self.training.seeds, self.scratch_registers)
+        return {node.name: node for node in expanded}
+
+    def parent(self, node: EncoderNode) -> EncoderNode | None:
+        """The encoder `node` starts from."""
+        return parent_of(node, self.scratch_registers)
+
+    def guards(self, corpus: str) -> tuple[str, ...]:
+        """Benchmarks whose sky the corpus leaves out."""
+        block = self.corpora[corpus]
+        if block.guards is not None:
+            return block.guards
+        return tuple(name for name in self.benchmarks if name not in block.transductive)
+
+    def role(self, node: EncoderNode, benchmark: str) -> Literal["inductive", "transductive"] | None:
+        """Whether `node` may be scored on `benchmark`, and how its row must be called."""
+        if node.corpus is None or benchmark in self.guards(node.corpus):
+            return "inductive"
+        if benchmark in self.corpora[node.corpus].transductive:
+            return "transductive"
+        return None
+
+    def cells(self) -> list[tuple[Protocol, str, str]]:
+        """All (protocol, encoder, benchmark) the tables need."""
+        return [
+            (protocol, node.name, benchmark)
+            for protocol in self.evaluation.protocols
+            for node in self.nodes().values()
+            for benchmark in self.benchmarks
+            if self.role(node, benchmark)
+        ]
+
+    def pretrain_settings(self, node: EncoderNode) -> PretrainSettings:
+        """All that decides the weights of the run `node`."""
+        assert node.branch != "start" and node.seed is not None
+        loss = node.contrastive_loss or node.reconstruction_loss
+        assert loss is not None
+        phase: ReconstructionSettings | ContrastiveSettings
+        if node.contrastive_loss is None:
+            phase = self.training.reconstruction
+        elif node.start in self.matrix.dinov2.starts:
+            phase = self.training.dinov2
+        else:
+            phase = self.training.contrastive
+        return PretrainSettings(
+            objective="contrastive" if node.contrastive_loss else "reconstruction",
+            loss=loss,
+            registers=node.registers,
+            seed=node.seed,
+            phase=phase,
+            views=self.views,
+        )
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name from the config can stand in a file name and in an encoder's name."""
+    return bool(name) and name[0].isalnum() and all(c.isalnum() or c in ".-_" for c in name)
+
+
+def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overlay.items():
+        known = merged.get(key)
+        both = isinstance(known, dict) and isinstance(value, dict)
+        merged[key] = _merge(known, value) if both else value
+    return merged

@@ -1,0 +1,186 @@
+"""The experiment matrix: from the lists in the config to named encoders and cells.
+
+An encoder of the matrix is a *start* (a baseline) or a *run* (one training). Its name spells its
+coordinates, `branch_start_losses_rR_corpus_sSEED`, so a file found in `results/` explains itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stradavit.settings.base import Block
+from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
+
+Branch = Literal["start", "reconstruction", "contrastive", "two_stage"]
+Registers = Annotated[int, Field(ge=0)]
+
+
+class ReconstructionGrid(Block):
+    """Reconstruction-only runs."""
+
+    starts: tuple[str, ...] = ()
+    losses: tuple[ReconstructionLoss, ...] = ()
+    registers: tuple[Registers, ...] = (0,)
+
+
+class ContrastiveGrid(Block):
+    """Contrastive-only runs; a DINOv2 start here makes Table 12."""
+
+    starts: tuple[str, ...] = ()
+    losses: tuple[ContrastiveLoss, ...] = ()
+    registers: tuple[Registers, ...] = (0,)
+
+
+class TwoStageGrid(Block):
+    """Two-stage runs; the first phase of each is the reconstruction-only run of the same name."""
+
+    starts: tuple[str, ...] = ()
+    reconstruction_losses: tuple[ReconstructionLoss, ...] = ()
+    contrastive_losses: tuple[ContrastiveLoss, ...] = ()
+    registers: tuple[Registers, ...] = (0,)
+
+
+class SelectedModel(Block):
+    """The configuration that Table 15 and the confusion matrices are about."""
+
+    branch: Literal["reconstruction", "contrastive", "two_stage"] = "two_stage"
+    reconstruction_loss: ReconstructionLoss | None = "l2_l1"
+    contrastive_loss: ContrastiveLoss | None = "soft_hcl"
+    registers: Registers = 4
+
+
+class CorpusSettings(Block):
+    """The cutouts a run is pretrained on, and the sky it must not see."""
+
+    surveys: tuple[str, ...] = Field(min_length=1)
+    guards: tuple[str, ...] | None = Field(
+        None,
+        description="Benchmarks whose sky is dropped; all of them if absent. A run is scored only "
+        "on benchmarks its corpus guards, or names as transductive.",
+    )
+    transductive: tuple[str, ...] = Field(
+        (), description="Benchmarks scored although their unlabelled images were seen; own rows."
+    )
+
+
+class MatrixSettings(Block):
+    """Which encoders are compared."""
+
+    baselines: tuple[str, ...] = Field((), description="Encoders evaluated as they are.")
+    reference: str | None = Field(None, description="The ViT-MAE start Table 15 compares with.")
+    dinov2_references: tuple[str, ...] = Field((), description="Table 15 takes the best of these.")
+    corpora: tuple[str, ...] = Field(
+        ("all",), description="Runs are trained on each; the first that guards a benchmark fills it."
+    )
+    reconstruction: ReconstructionGrid = ReconstructionGrid()
+    contrastive: ContrastiveGrid = ContrastiveGrid()
+    dinov2: ContrastiveGrid = Field(ContrastiveGrid(), description="Contrastive from DINOv2 starts.")
+    two_stage: TwoStageGrid = TwoStageGrid()
+    selected: SelectedModel | None = None
+
+
+@dataclass(frozen=True)
+class EncoderNode:
+    """One encoder of the matrix and where it stands in it.
+
+    `corpus` is None and `seed` may be None for a baseline: published weights have neither.
+    `parent` is the name of the encoder whose weights it starts from.
+    """
+
+    branch: Branch
+    start: str
+    registers: int
+    corpus: str | None
+    seed: int | None
+    reconstruction_loss: ReconstructionLoss | None = None
+    contrastive_loss: ContrastiveLoss | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique file name; spells the coordinates."""
+        if self.branch == "start":
+            return "_".join(["start", self.start, *self._seed_words()])
+        losses = [loss for loss in (self.reconstruction_loss, self.contrastive_loss) if loss]
+        words = [self.branch, self.start, *losses, f"r{self.registers}", str(self.corpus)]
+        return "_".join([*words, *self._seed_words()])
+
+    def _seed_words(self) -> list[str]:
+        return [] if self.seed is None else [f"s{self.seed}"]
+
+
+def expand_matrix(
+    matrix: MatrixSettings, seeds: tuple[int, ...], scratch: dict[str, int | None]
+) -> list[EncoderNode]:
+    """All encoders of the matrix, parents before children, without repeats.
+
+    Parameters
+    ----------
+    matrix : the lists of the config
+    seeds : one run of every cell per seed
+    scratch : for each encoder of the config the registers of a scratch start, None for published
+        weights (which are the same for every seed)
+    """
+    nodes: dict[str, EncoderNode] = {}
+    for node in _walk(matrix, seeds, scratch):
+        nodes.setdefault(node.name, node)
+    return list(nodes.values())
+
+
+def _walk(
+    matrix: MatrixSettings, seeds: tuple[int, ...], scratch: dict[str, int | None]
+) -> Iterator[EncoderNode]:
+    for seed in seeds:
+        for start in matrix.baselines:
+            yield start_node(start, seed, scratch)
+        for corpus in matrix.corpora:
+            recon = matrix.reconstruction
+            for start in recon.starts:
+                yield start_node(start, seed, scratch)
+                for registers in recon.registers:
+                    for loss in recon.losses:
+                        yield EncoderNode("reconstruction", start, registers, corpus, seed, loss)
+            for grid in (matrix.contrastive, matrix.dinov2):
+                for start in grid.starts:
+                    yield start_node(start, seed, scratch)
+                    for registers in grid.registers:
+                        for c_loss in grid.losses:
+                            yield EncoderNode(
+                                "contrastive", start, registers, corpus, seed, None, c_loss
+                            )
+            two = matrix.two_stage
+            for start in two.starts:
+                yield start_node(start, seed, scratch)
+                for registers in two.registers:
+                    for loss in two.reconstruction_losses:
+                        yield EncoderNode("reconstruction", start, registers, corpus, seed, loss)
+                        for c_loss in two.contrastive_losses:
+                            yield EncoderNode(
+                                "two_stage", start, registers, corpus, seed, loss, c_loss
+                            )
+
+
+def start_node(start: str, seed: int, scratch: dict[str, int | None]) -> EncoderNode:
+    """The starting point called `start`; a scratch start is drawn anew for every seed."""
+    registers = scratch[start]
+    if registers is None:
+        return EncoderNode("start", start, 0, None, None)
+    return EncoderNode("start", start, registers, None, seed)
+
+
+def parent_of(node: EncoderNode, scratch: dict[str, int | None]) -> EncoderNode | None:
+    """The encoder whose weights `node` starts from; None for a starting point."""
+    if node.branch == "start":
+        return None
+    assert node.seed is not None
+    if node.branch == "two_stage":
+        return EncoderNode(
+            "reconstruction",
+            node.start,
+            node.registers,
+            node.corpus,
+            node.seed,
+            node.reconstruction_loss,
+        )
+    return start_node(node.start, node.seed, scratch)

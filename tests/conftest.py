@@ -1,0 +1,23 @@
+"""Fixtures all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real radio files beside the checkout; tests that need them skip where they are absent."""
+    folder = Path(os.environ.get("STRADAVIT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "mosaics").is_dir():
+        pytest.skip("no real data: set STRADAVIT_SHARED_DATA to the folder that holds mosaics/")
+    return folder
