@@ -23,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             # The rename must not reach the disk before the bytes do.
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 
 LOG_INTERVAL_S = 10.0
+LOG_LINE = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n"
 
 
 def progress(
@@ -25,7 +26,7 @@ def progress(
     `LOG_INTERVAL_S` seconds.
     """
     on_terminal = sys.stderr.isatty()
-    return tqdm(
+    bar = tqdm(
         items,
         total=total,
         desc=desc,
@@ -36,6 +37,9 @@ def progress(
         mininterval=0.2 if on_terminal else LOG_INTERVAL_S,
         maxinterval=LOG_INTERVAL_S,
         # A fresh line per report keeps logs readable.
-        bar_format=None if on_terminal else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n",
+        bar_format=None
+        if on_terminal
+        else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n",
         leave=True,
     )
+    return cast("tqdm[Item]", bar)

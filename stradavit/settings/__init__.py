@@ -30,6 +30,8 @@ from stradavit.settings.training import (
 )
 from stradavit.settings.views import ViewSettings
 
+Role = Literal["inductive", "transductive"]
+
 
 class CutoutSettings(Block):
     """How products are cut (paper, section 3.1)."""
@@ -66,7 +68,7 @@ class Settings(Block):
 
         for block in ("surveys", "benchmarks", "corpora", "encoders"):
             faults.extend(
-                f"{block}.{name}: use letters, digits, '.' and '-' only, since names become file names"
+                f"{block}.{name}: use letters, digits, '.', '-' only: names become file names"
                 for name in getattr(self, block)
                 if not is_safe_name(name)
             )
@@ -125,7 +127,9 @@ class Settings(Block):
             return block.guards
         return tuple(name for name in self.benchmarks if name not in block.transductive)
 
-    def role(self, node: EncoderNode, benchmark: str) -> Literal["inductive", "transductive"] | None:
+    def role(
+        self, node: EncoderNode, benchmark: str
+    ) -> Literal["inductive", "transductive"] | None:
         """Whether `node` may be scored on `benchmark`, and how its row must be called."""
         if node.corpus is None or benchmark in self.guards(node.corpus):
             return "inductive"
@@ -174,6 +178,7 @@ def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in overlay.items():
         known = merged.get(key)
-        both = isinstance(known, dict) and isinstance(value, dict)
-        merged[key] = _merge(known, value) if both else value
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = _merge(known, value)
+        merged[key] = value
     return merged

@@ -52,8 +52,7 @@ def describe_faults(error: ValidationError) -> str:
     """One line per fault: dotted path, what was found, what was expected."""
     lines = []
     for fault in error.errors():
-        # Pydantic puts the tag of a union into the path; keys of a config never look like one.
-        path = ".".join(str(step) for step in fault["loc"]) or "config"
+        path = _dotted_path(fault["loc"])
         if fault["type"] == "extra_forbidden":
             lines.append(
                 f"{path}: unknown key (its value is {fault['input']!r}). Check the spelling "
@@ -66,6 +65,13 @@ def describe_faults(error: ValidationError) -> str:
             lines.append(f"{path}: {message} (found {_shorten(fault['input'])}).")
     plural = "" if len(lines) == 1 else "s"
     return f"{len(lines)} fault{plural} in the configuration:\n  " + "\n  ".join(lines)
+
+
+def _dotted_path(steps: tuple[int | str, ...]) -> str:
+    # Pydantic puts the tag of a union (`source: local`) into the path, where no key stands.
+    if len(steps) > 2 and steps[0] in ("surveys", "benchmarks", "encoders"):
+        steps = steps[:2] + steps[3:]
+    return ".".join(str(step) for step in steps) or "config"
 
 
 def _shorten(value: object, width: int = 80) -> str:

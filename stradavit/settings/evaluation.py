@@ -55,7 +55,7 @@ class EvaluationSettings(Block):
     folds: FoldSettings = FoldSettings()
     class_weights: Literal["training_fold", "whole_benchmark"] = Field(
         "whole_benchmark",
-        description="Where balanced weights n / (C n_c) are counted; whole_benchmark is the paper's.",
+        description="Where balanced weights n / (C n_c) are counted; the paper's: whole_benchmark.",
     )
     probe: ProbeSettings = ProbeSettings()
     finetune: FinetuneSettings = FinetuneSettings()

@@ -72,11 +72,14 @@ class MatrixSettings(Block):
     reference: str | None = Field(None, description="The ViT-MAE start Table 15 compares with.")
     dinov2_references: tuple[str, ...] = Field((), description="Table 15 takes the best of these.")
     corpora: tuple[str, ...] = Field(
-        ("all",), description="Runs are trained on each; the first that guards a benchmark fills it."
+        ("all",),
+        description="Runs are trained on each; the first that guards a benchmark fills it.",
     )
     reconstruction: ReconstructionGrid = ReconstructionGrid()
     contrastive: ContrastiveGrid = ContrastiveGrid()
-    dinov2: ContrastiveGrid = Field(ContrastiveGrid(), description="Contrastive from DINOv2 starts.")
+    dinov2: ContrastiveGrid = Field(
+        ContrastiveGrid(), description="Contrastive from DINOv2 starts."
+    )
     two_stage: TwoStageGrid = TwoStageGrid()
     selected: SelectedModel | None = None
 

@@ -14,7 +14,9 @@ class SurveyBase(Block):
     """What all surveys share."""
 
     title: str | None = Field(None, description="Name in Table 1; the key of the survey if absent.")
-    parts: Count = Field(1, description="Jobs the survey is divided into; a product's part is a hash.")
+    parts: Count = Field(
+        1, description="Jobs the survey is divided into; a product's part is a hash."
+    )
     planes: Literal["all"] | tuple[int, ...] = Field(
         "all", description="Planes of a cube to cut, counted over all leading axes in C order."
     )
@@ -61,7 +63,8 @@ class BenchmarkBase(Block):
 
     title: str | None = Field(None, description="Name in the tables; the key if absent.")
     classes: tuple[str, ...] | None = Field(
-        None, description="Class names in table order; images of other classes are left out, counted."
+        None,
+        description="Class names in table order; images of other classes are left out, counted.",
     )
     stretch: Literal["zscale", "minmax"] = Field("zscale", description="As for surveys.")
     crop_px: Count | None = Field(
@@ -152,7 +155,9 @@ class ScratchEncoder(Block):
     source: Literal["scratch"]
     title: str | None = None
     architecture: Architecture = Architecture()
-    registers: Annotated[int, Field(ge=0)] = Field(0, description="Register tokens R of a baseline.")
+    registers: Annotated[int, Field(ge=0)] = Field(
+        0, description="Register tokens R of a baseline."
+    )
 
 
 class LocalEncoder(Block):

@@ -15,7 +15,9 @@ class OptimiserSettings(Block):
     """AdamW."""
 
     learning_rate: Positive = 5e-4
-    weight_decay: float = Field(0.05, ge=0.0, description="None on biases, norms, tokens, positions.")
+    weight_decay: float = Field(
+        0.05, ge=0.0, description="None on biases, norms, tokens, positions."
+    )
     betas: tuple[float, float] = (0.9, 0.95)
     eps: Positive = 1e-8
 
@@ -70,7 +72,9 @@ class ContrastiveSettings(PhaseSettings):
     )
     head_width: Count = Field(2048, description="Hidden width of the projection head.")
     head_output: Count = Field(128, description="Width of the embedding the loss sees.")
-    head_output_norm: bool = Field(True, description="BatchNorm on the output; off for DINOv2 starts.")
+    head_output_norm: bool = Field(
+        True, description="BatchNorm on the output; off for DINOv2 starts."
+    )
 
 
 class TrainingSettings(Block):
@@ -104,10 +108,14 @@ class PretrainSettings(Block):
 class LoaderSettings(Block):
     """What decides speed and never results; changing it replans nothing."""
 
-    workers: int = Field(0, ge=0, description="Reader processes per device; 0 reads in the main one.")
+    workers: int = Field(
+        0, ge=0, description="Reader processes per device; 0 reads in the main one."
+    )
     prefetch: Count = Field(2, description="Batches read ahead per worker.")
     threads: Count = Field(1, description="Processor threads of one training or evaluation job.")
     checkpoint_every_epochs: Count = Field(5, description="Epochs between checkpoints.")
-    checkpoint_every_s: Positive = Field(600.0, description="Seconds between checkpoints inside one.")
+    checkpoint_every_s: Positive = Field(
+        600.0, description="Seconds between checkpoints inside one."
+    )
     log_every_steps: Count = Field(100, description="Optimiser steps between metric lines.")
     device: Literal["auto", "cpu", "cuda"] = "auto"

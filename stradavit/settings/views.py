@@ -17,7 +17,9 @@ class AnchorSettings(Block):
 
     peak_grid: Count = Field(16, description="Tiles per side of the peak search.")
     peak_candidates: Count = Field(3, description="Peak tiles kept.")
-    peak_separation_tiles: int = Field(2, description="Kept tiles are more than this apart (Chebyshev).")
+    peak_separation_tiles: int = Field(
+        2, description="Kept tiles are more than this apart (Chebyshev)."
+    )
     peak_z_min: float = Field(2.5, description="Smallest z-score of a peak.")
     background_fraction: Fraction = Field(
         0.8, description="Share of the faintest pixels that make median and MAD of the z-score."
@@ -29,7 +31,9 @@ class AnchorSettings(Block):
     local_peak_fraction: Fraction = Field(
         0.8, description="An anchor's local peak must reach this share of the cutout's peak."
     )
-    local_peak_window_px: Count = Field(21, description="Side of the window of the local peak (odd).")
+    local_peak_window_px: Count = Field(
+        21, description="Side of the window of the local peak (odd)."
+    )
 
     @model_validator(mode="after")
     def _odd_window(self) -> "AnchorSettings":
@@ -41,15 +45,23 @@ class AnchorSettings(Block):
 class CropSettings(Block):
     """Sizes of the crops; side fractions are linear, `wide_area` alone is a share of the area."""
 
-    wide_probability: Fraction = Field(0.20, description="Chance of a wide-field reconstruction view.")
+    wide_probability: Fraction = Field(
+        0.20, description="Chance of a wide-field reconstruction view."
+    )
     wide_area: FractionInterval = (0.80, 1.00)
     roi_side: FractionInterval = Field((0.55, 0.80), description="Of the cutout's side.")
-    tight_side: FractionInterval = Field((0.50, 0.70), description="Of the ROI side; reconstruction.")
-    wide_side: FractionInterval = Field((0.50, 0.70), description="Of the ROI side; contrastive wide.")
+    tight_side: FractionInterval = Field(
+        (0.50, 0.70), description="Of the ROI side; reconstruction."
+    )
+    wide_side: FractionInterval = Field(
+        (0.50, 0.70), description="Of the ROI side; contrastive wide."
+    )
     additional_side: FractionInterval = Field((0.20, 0.35), description="Of the ROI side.")
     ioa_min: Fraction = Field(0.70, description="Share of the additional view inside the wide one.")
     ioa_tries: Count = Field(12, description="Placements tried before the best one is taken.")
-    jitter_wide: Fraction = Field(0.12, description="Centre jitter of wide and tight crops, of side.")
+    jitter_wide: Fraction = Field(
+        0.12, description="Centre jitter of wide and tight crops, of side."
+    )
     jitter_additional: Fraction = Field(0.05, description="Centre jitter of the additional crop.")
     side_px_min: Count = Field(16, description="Smallest crop.")
 
@@ -58,9 +70,13 @@ class EmptySettings(Block):
     """When a crop or a finished view counts as empty; tested on [0, 1], before normalisation."""
 
     peak_max: Fraction = Field(0.02, description="Empty if no absolute value is above this.")
-    bright_share: Fraction = Field(0.3, description="A bright pixel reaches this share of the peak.")
+    bright_share: Fraction = Field(
+        0.3, description="A bright pixel reaches this share of the peak."
+    )
     bright_pixels_wide: Count = Field(12, description="Bright pixels a wide or tight crop needs.")
-    bright_pixels_additional: Count = Field(8, description="Bright pixels an additional crop needs.")
+    bright_pixels_additional: Count = Field(
+        8, description="Bright pixels an additional crop needs."
+    )
     bright_pixels_view: Count = Field(5, description="Bright pixels a finished view needs.")
     crop_tries: Count = Field(4, description="Crops tried in one cutout.")
     resamplings: int = Field(5, ge=0, description="Other cutouts tried for an empty view.")

@@ -1,0 +1,56 @@
+# Two commands matter: `make tables` and `make test`. Both make the environment first.
+# PYTHON may name any interpreter from 3.11 to 3.13.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+READY  := $(VENV)/ready
+UV     := 0.9
+
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help tables figures report test lint format lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+tables: $(READY)  ## from sky images to the paper's tables, in results/tables
+	snakemake --cores all results/tables
+
+figures: $(READY)  ## the paper's figures, in results/figures
+	snakemake --cores all results/figures
+
+report: $(READY)  ## tables and figures with captions in one page, results/report.html
+	snakemake --cores all
+	snakemake --report results/report.html
+
+test: $(READY)  ## every check: lint, types, unit tests, the whole small workflow
+	pytest
+
+lint: $(READY)  ## ruff, mypy, snakefmt, snakemake --lint
+	pytest tests/workflow/test_style.py
+
+format: $(READY)  ## rewrite sources in the project's style
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+lock: $(READY)  ## resolve requirements.lock anew
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	    --group dev pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment; results stay
+	rm -rf $(VENV)
+
+# The stamp makes the environment once, and again when the lock changes. Bytecode is compiled now:
+# the workflow starts dozens of processes, and some machines forbid writing it later.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+	    "stradavit needs Python 3.11 to 3.13, found " + sys.version.split()[0] + \
+	    "; run: make PYTHON=/path/to/python3.12 " + "tables")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=$(UV)'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+	    -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $(READY)

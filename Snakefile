@@ -1,0 +1,42 @@
+"""From survey mosaics to the paper's tables: `snakemake --cores all results/tables`."""
+
+from stradavit.settings import Settings
+
+
+configfile: "config.yaml"
+
+
+# Everything the config says is checked here, before any work: a typo fails in one second.
+SETTINGS = Settings.parse(config)
+
+
+include: "workflow/common.smk"
+include: "workflow/rules/acquire.smk"
+include: "workflow/rules/cutouts.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/paper.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    survey=r"[A-Za-z0-9][A-Za-z0-9.-]*",
+    benchmark=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    corpus=r"[A-Za-z0-9][A-Za-z0-9.-]*",
+    part=r"\d+",
+    encoder=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    protocol=r"[a-z_]+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    """Tables and figures: everything the config asks for."""
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,

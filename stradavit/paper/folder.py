@@ -1,0 +1,32 @@
+"""A folder that is either the whole new set of files or the old one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place only if the block succeeds.
+
+    Whatever `path` held before is gone afterwards: a table of an earlier configuration must not
+    lie among those of this one.
+    """
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    retired = path.with_name(f".{os.getpid()}.{path.name}.old")
+    for leftover in (temporary, retired):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        # A folder cannot replace one that is not empty, so the old one steps aside first.
+        if path.exists():
+            os.replace(path, retired)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)

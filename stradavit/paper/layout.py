@@ -1,0 +1,108 @@
+"""What a table is, before it becomes CSV, Markdown or LaTeX."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number with its standard deviation; a signed one is a difference and shows its sign."""
+
+    mean: float
+    std: float
+    is_signed: bool = False
+
+
+Cell = str | int | float | Spread | None
+"""None is a cell the configuration left out; it is printed as "–" and left empty in CSV."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column of row labels."""
+
+    key: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of cells.
+
+    Parameters
+    ----------
+    key : name in the CSV; a column with spread becomes `<key> mean` and `<key> std`
+    title : name in print
+    group : heading that neighbouring columns of the same group share, such as a benchmark
+    has_spread : whether the cells are of type `Spread`
+    """
+
+    key: str
+    title: str
+    group: str = ""
+    has_spread: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Labels (one per head), cells (one per column), remarks printed below the table."""
+
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Neighbouring rows under a common title; no title, no heading line."""
+
+    rows: tuple[Row, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper.
+
+    Parameters
+    ----------
+    name : file name without suffix; leads with the number in the paper
+    title, caption : the caption repeats protocol, folds and spread of every number
+    heads : label columns
+    columns : cell columns
+    groups : row groups, in order
+    group_key : name of the CSV column that holds the titles of the groups, if they have any
+    """
+
+    name: str
+    title: str
+    caption: str
+    heads: tuple[Head, ...]
+    columns: tuple[Column, ...]
+    groups: tuple[RowGroup, ...]
+    group_key: str = "group"
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            assert len(row.labels) == len(self.heads), (self.name, row)
+            assert len(row.cells) == len(self.columns), (self.name, row)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows in order."""
+        return tuple(row for group in self.groups for row in group.rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks without repeats, in order of appearance; a row refers to them by number."""
+        return tuple(dict.fromkeys(note for row in self.rows for note in row.notes))
+
+    @property
+    def column_spans(self) -> tuple[tuple[str, int], ...]:
+        """Headings above the columns and how many columns each spans."""
+        spans: list[tuple[str, int]] = []
+        for column in self.columns:
+            if spans and spans[-1][0] == column.group:
+                spans[-1] = (column.group, spans[-1][1] + 1)
+            else:
+                spans.append((column.group, 1))
+        return tuple(spans)

@@ -1,0 +1,215 @@
+"""A table as CSV (full precision), Markdown and LaTeX (three decimals)."""
+
+import csv
+import io
+from collections.abc import Callable
+
+from stradavit.paper.layout import Cell, Row, Spread, Table
+
+ABSENT = "–"
+
+# pdfLaTeX knows none of these outside its own commands.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "–": "--",
+    "−": r"$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "°": r"$^\circ$",
+    "→": r"$\to$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "ε": r"$\varepsilon$",
+    "λ": r"$\lambda$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+}
+
+
+def to_csv(table: Table) -> str:
+    """One line per row, floats in the shortest text that reads back as the same number.
+
+    Absent cells are empty, so that number columns stay numbers; labels are never blanked.
+    """
+    has_groups = any(group.title for group in table.groups)
+    header = [table.group_key] if has_groups else []
+    header += [head.key for head in table.heads]
+    for column in table.columns:
+        is_pair = column.has_spread
+        header += [f"{column.key} mean", f"{column.key} std"] if is_pair else [column.key]
+    header += ["note"] if table.notes else []
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for group in table.groups:
+        for row in group.rows:
+            values: list[object] = [group.title] if has_groups else []
+            values += row.labels
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if isinstance(cell, Spread):
+                    values += [repr(float(cell.mean)), repr(float(cell.std))]
+                elif column.has_spread:
+                    values += ["", ""]
+                else:
+                    values.append("" if cell is None else cell)
+            values += [" ".join(row.notes)] if table.notes else []
+            writer.writerow(values)
+    return text.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """A heading, the table in GitHub's dialect, the caption, the notes."""
+    titles = [head.title for head in table.heads]
+    titles += [f"{column.group} {column.title}".strip() for column in table.columns]
+    lines = [_markdown_line(titles), _markdown_line(_markdown_rule(table))]
+    for group in table.groups:
+        if group.title:
+            heading = f"**{_escape_markdown(group.title)}**"
+            lines.append("| " + " | ".join([heading, *[""] * (len(titles) - 1)]) + " |")
+        for labels, row in _printed(group.rows):
+            refs = "".join(f"<sup>{number}</sup>" for number in _references(table, row))
+            line = [_escape_markdown(text) for text in labels]
+            line[-1] += refs
+            line += [_escape_markdown(_text(cell)) for cell in row.cells]
+            lines.append("| " + " | ".join(line) + " |")
+    notes = [
+        f"<sup>{number}</sup> {_escape_markdown(note)}"
+        for number, note in enumerate(table.notes, start=1)
+    ]
+    parts = [f"# {table.title}", "\n".join(lines), _escape_markdown(table.caption), *notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A `table*` environment for the packages booktabs and graphicx."""
+    heads, columns = len(table.heads), len(table.columns)
+    is_text = [any(isinstance(row.cells[i], str) for row in table.rows) for i in range(columns)]
+    alignment = "l" * heads + "".join("l" if text else "c" for text in is_text)
+    body: list[str] = []
+    if any(column.group for column in table.columns):
+        body += _latex_spans(table)
+    titles = [head.title for head in table.heads] + [column.title for column in table.columns]
+    body.append(_latex_line([escape_latex(title) for title in titles]))
+    for group in table.groups:
+        body.append(r"\midrule")
+        if group.title:
+            title = escape_latex(group.title)
+            body.append(rf"\multicolumn{{{heads + columns}}}{{l}}{{\textit{{{title}}}}} \\")
+        for labels, row in _printed(group.rows):
+            line = [escape_latex(text) for text in labels]
+            line[-1] += "".join(rf"\textsuperscript{{{n}}}" for n in _references(table, row))
+            body.append(_latex_line(line + [_latex_cell(cell) for cell in row.cells]))
+    notes = [
+        rf"\par\footnotesize\textsuperscript{{{number}}} {escape_latex(note)}"
+        for number, note in enumerate(table.notes, start=1)
+    ]
+    return "\n".join(
+        [
+            "% Needs \\usepackage{booktabs,graphicx}.",
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
+            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            # Shrinks a wide table to the page and leaves a narrow one as it is.
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{alignment}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *notes,
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Plain text for LaTeX's text mode."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".tex": to_latex,
+}
+
+
+def _printed(rows: tuple[Row, ...]) -> list[tuple[list[str], Row]]:
+    """Rows with the labels the paper prints: an outer label only where it changes."""
+    printed = []
+    above: tuple[str, ...] = ()
+    for row in rows:
+        labels = list(row.labels)
+        for i in range(len(labels) - 1):
+            if above[: i + 1] == row.labels[: i + 1]:
+                labels[i] = ""
+        printed.append((labels, row))
+        above = row.labels
+    return printed
+
+
+def _references(table: Table, row: Row) -> list[int]:
+    return [table.notes.index(note) + 1 for note in row.notes]
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return ABSENT
+    if isinstance(cell, Spread):
+        return f"{_decimal(cell.mean, cell.is_signed)} ± {cell.std:.3f}"
+    if isinstance(cell, float):
+        return _decimal(cell, False)
+    return str(cell)
+
+
+def _decimal(value: float, is_signed: bool) -> str:
+    text = f"{value:+.3f}" if is_signed else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").replace("\n", " ")
+
+
+def _markdown_rule(table: Table) -> list[str]:
+    return [":--"] * len(table.heads) + ["--:"] * len(table.columns)
+
+
+def _markdown_line(texts: list[str]) -> str:
+    return "| " + " | ".join(_escape_markdown(text) for text in texts) + " |"
+
+
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Spread):
+        mean = _decimal(cell.mean, cell.is_signed).replace("−", "-")
+        return rf"${mean} \pm {cell.std:.3f}$"
+    return escape_latex(_text(cell))
+
+
+def _latex_line(texts: list[str]) -> str:
+    return " & ".join(texts) + r" \\"
+
+
+def _latex_spans(table: Table) -> list[str]:
+    texts, rules = [""] * len(table.heads), []
+    first = len(table.heads) + 1
+    for title, width in table.column_spans:
+        texts.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(title)}}}")
+        if title:
+            rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+        first += width
+    return [_latex_line(texts), " ".join(rules)]

@@ -1,0 +1,190 @@
+"""Which cutouts make which step: a pure function of (seed, epoch, number of cutouts).
+
+An epoch is one permutation of the corpus, cut into *micro-batches* of ``world × batch_size``
+cutouts: what all devices pass through the network at once. Each device takes an equal, contiguous
+share of a micro-batch, so W devices with B cutouts each see the same micro-batches as one device
+with W × B. *accumulation* consecutive micro-batches make one optimiser update.
+
+The last micro-batch of an epoch may be short. With `drop_last` it is left out; else it is shared
+as evenly as it goes: every device still makes the same number of steps, some of them with one
+cutout less, or with none, so nobody waits for ever and no cutout is shown twice. Gradients are
+weighted by cutouts (`MicroBatch.weight`), which makes every update a mean over its cutouts
+whatever the shares are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stradavit.errors import TrainingError
+
+Numbers = NDArray[np.int64]
+
+# Streams of the keyed hash; two uses of one key would be correlated.
+_ORDER, _REPLACEMENT = 1, 2
+
+
+def epoch_order(seed: int, epoch: int, n_cutouts: int) -> Numbers:
+    """The order of an epoch: the cutouts sorted by a keyed hash of their number.
+
+    Unlike a generator's permutation it does not depend on the numpy version.
+
+    Returns
+    -------
+    (n_cutouts,) int64, a permutation of ``arange(n_cutouts)``
+    """
+    numbers = np.arange(n_cutouts, dtype=np.int64)
+    return np.argsort(_keyed_hash(numbers, _ORDER, seed, epoch), kind="stable").astype(np.int64)
+
+
+def replacements(
+    seed: int, epoch: int, numbers: Numbers, attempt: int, n_cutouts: int
+) -> Numbers:
+    """The cutouts that stand in for cutouts whose views are empty.
+
+    Parameters
+    ----------
+    numbers : (k,) int64, the cutouts first drawn
+    attempt : 1 for the first replacement
+
+    Returns
+    -------
+    (k,) int64 in [0, n_cutouts)
+    """
+    hashed = _keyed_hash(numbers, _REPLACEMENT, seed, epoch, attempt)
+    return (hashed % np.uint64(n_cutouts)).astype(np.int64)
+
+
+def _keyed_hash(numbers: Numbers, *key: int) -> NDArray[np.uint64]:
+    """64 well-mixed bits for each number: SplitMix64 (Steele et al. 2014) chained over the key."""
+    state = np.uint64(0)
+    # The products are meant to wrap around.
+    with np.errstate(over="ignore"):
+        for word in key:
+            state = _mix(state ^ np.uint64(word & 0xFFFF_FFFF_FFFF_FFFF))
+        return np.asarray(_mix(_mix(numbers.astype(np.uint64)) ^ state), dtype=np.uint64)
+
+
+def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64] | np.uint64:
+    x = x + np.uint64(0x9E37_79B9_7F4A_7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One device's share of one pass through the network.
+
+    Attributes
+    ----------
+    epoch, step : position; `step` counts micro-batches within the epoch
+    numbers : (k,) int64, this device's cutouts; empty if there are fewer cutouts than devices
+    n_update : cutouts of the whole update this micro-batch is part of, over all devices
+    ends_update, ends_epoch : whether the optimiser steps, and the epoch ends, after it
+    """
+
+    epoch: int
+    step: int
+    numbers: Numbers
+    n_update: int
+    ends_update: bool
+    ends_epoch: bool
+
+    @property
+    def weight(self) -> float:
+        """Share of the update's cutouts that are in this micro-batch on this device."""
+        return len(self.numbers) / self.n_update
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The micro-batches of a run as one device sees them.
+
+    Parameters
+    ----------
+    n_cutouts : cutouts of the corpus
+    batch_size : cutouts per device and micro-batch
+    effective_batch : cutouts wanted per update. It is reached by whole micro-batches, rounded up:
+        an update has ``ceil(effective_batch / (batch_size × world)) × batch_size × world``
+        cutouts, fewer only at the end of an epoch.
+    drop_last : leave out the last, incomplete micro-batch of an epoch
+
+    Raises
+    ------
+    TrainingError
+        If an epoch would be empty.
+    """
+
+    n_cutouts: int
+    batch_size: int
+    effective_batch: int
+    drop_last: bool
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps_per_epoch == 0:
+            raise TrainingError(
+                f"the corpus has {self.n_cutouts} cutouts, not enough for one micro-batch of "
+                f"{self.batch_size} on {self.world} device(s). Lower batch_size of this phase, add "
+                "cutouts to the corpus, or set drop_last to false."
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Cutouts of a whole micro-batch over all devices."""
+        return self.batch_size * self.world
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per update."""
+        return -(-self.effective_batch // self.micro_batch)
+
+    @property
+    def cutouts_per_epoch(self) -> int:
+        """Cutouts shown in an epoch; all of them unless the last micro-batch is dropped."""
+        return self.n_cutouts - self.n_cutouts % self.micro_batch * self.drop_last
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Micro-batches per epoch, the same on every device."""
+        return -(-self.cutouts_per_epoch // self.micro_batch)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Optimiser updates per epoch."""
+        return -(-self.steps_per_epoch // self.accumulation)
+
+    def micro_batches(self, epochs: int, updates_done: int = 0) -> Iterator[MicroBatch]:
+        """This device's micro-batches of all epochs, from the first one not yet used.
+
+        Parameters
+        ----------
+        epochs : epochs of the whole run
+        updates_done : optimiser updates made before; their micro-batches are not even read
+        """
+        first_epoch, update = divmod(updates_done, self.updates_per_epoch)
+        first_step = update * self.accumulation
+        for epoch in range(first_epoch, epochs):
+            order = epoch_order(self.seed, epoch, self.n_cutouts)[: self.cutouts_per_epoch]
+            for step in range(first_step, self.steps_per_epoch):
+                yield self._micro_batch(epoch, step, order)
+            first_step = 0
+
+    def _micro_batch(self, epoch: int, step: int, order: Numbers) -> MicroBatch:
+        whole = order[step * self.micro_batch : (step + 1) * self.micro_batch]
+        per_update = self.accumulation * self.micro_batch
+        update_start = step // self.accumulation * per_update
+        ends_epoch = step + 1 == self.steps_per_epoch
+        return MicroBatch(
+            epoch=epoch,
+            step=step,
+            numbers=np.array_split(whole, self.world)[self.rank],
+            n_update=min(per_update, len(order) - update_start),
+            ends_update=ends_epoch or (step + 1) % self.accumulation == 0,
+            ends_epoch=ends_epoch,
+        )

@@ -1,0 +1,175 @@
+"""Pure helpers of the rules: from wildcards and settings to paths and parameters."""
+
+import json
+from pathlib import Path
+
+from stradavit.provenance import imported_files
+
+NODES = SETTINGS.nodes()
+CELLS = SETTINGS.cells()
+
+# Handed to the shell as a global and not as a parameter: it decides speed, never results, and
+# Snakemake reruns a job when a parameter changes.
+LOADER = SETTINGS.loader.to_json()
+THREADS = SETTINGS.loader.threads
+
+
+def gpus(wildcards):
+    """One GPU per job where there is any; a cluster profile may say otherwise."""
+    device = SETTINGS.loader.device
+    return int(device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists()))
+
+
+def code(module):
+    """The files of the package `module` runs through; an edit reruns a cheap rule."""
+    return [str(path) for path in imported_files(module)]
+
+
+def dump(block, *left_out):
+    """Settings as sorted JSON, without what a rule does not depend on."""
+    return json.dumps(
+        block.model_dump(mode="json", exclude=set(left_out)), sort_keys=True
+    )
+
+
+# -- acquire ------------------------------------------------------------------------------------
+
+
+def survey_source(wildcards):
+    """What decides which products a survey has; how they are cut is left out."""
+    return dump(
+        SETTINGS.surveys[wildcards.survey], "title", "planes", "grid", "stretch"
+    )
+
+
+def survey_files(wildcards):
+    """A local survey's files, so that a new or changed mosaic is noticed."""
+    survey = SETTINGS.surveys[wildcards.survey]
+    if survey.source != "local":
+        return []
+    from stradavit.acquire.local import find_files
+
+    positions = [survey.positions] if survey.positions else []
+    return [str(path) for path in find_files(survey.files)] + positions
+
+
+def benchmark_source(wildcards):
+    """What decides which labelled images a benchmark has."""
+    return dump(
+        SETTINGS.benchmarks[wildcards.benchmark],
+        "title",
+        "stretch",
+        "crop_px",
+        "guard_arcmin",
+    )
+
+
+def benchmark_files(wildcards):
+    """A folder benchmark's labels or a batch benchmark's batches."""
+    benchmark = SETTINGS.benchmarks[wildcards.benchmark]
+    return {
+        "folder": lambda: [benchmark.labels],
+        "batches": lambda: [benchmark.path],
+    }.get(benchmark.source, lambda: [])()
+
+
+def start_of(wildcards):
+    """Settings of a starting point."""
+    node = NODES[wildcards.encoder]
+    return dump(SETTINGS.encoders[node.start], "title")
+
+
+def start_seed(wildcards):
+    """Seed of a scratch start; published weights have none."""
+    seed = NODES[wildcards.encoder].seed
+    return 0 if seed is None else seed
+
+
+# -- cutouts ------------------------------------------------------------------------------------
+
+
+def survey_cutting(wildcards):
+    """How a survey's products are cut."""
+    return dump(SETTINGS.surveys[wildcards.survey], "title")
+
+
+def benchmark_cutting(wildcards):
+    """How a benchmark's images are prepared."""
+    return dump(SETTINGS.benchmarks[wildcards.benchmark], "title", "guard_arcmin")
+
+
+def corpus_shards(wildcards):
+    """Shards of all parts of a corpus's surveys."""
+    return [
+        f"results/shards/{survey}/{part}.h5"
+        for survey in SETTINGS.corpora[wildcards.corpus].surveys
+        for part in range(SETTINGS.surveys[survey].parts)
+    ]
+
+
+def corpus_guards(wildcards):
+    """Labelled cutouts whose sky the corpus must leave out."""
+    return [
+        f"results/benchmarks/{name}.h5" for name in SETTINGS.guards(wildcards.corpus)
+    ]
+
+
+def guard_radii(wildcards):
+    """Guard radius of each guarded benchmark in arcmin."""
+    names = SETTINGS.guards(wildcards.corpus)
+    return json.dumps({name: SETTINGS.benchmarks[name].guard_arcmin for name in names})
+
+
+# -- pretrain and evaluate ----------------------------------------------------------------------
+
+
+def weights(name):
+    """Weights of an encoder of the matrix."""
+    return f"results/encoders/{name}/model.safetensors"
+
+
+def run_start(wildcards):
+    """Weights a run starts from."""
+    return weights(SETTINGS.parent(NODES[wildcards.encoder]).name)
+
+
+def run_corpus(wildcards):
+    """Index of the cutouts a run is trained on."""
+    return f"results/corpora/{NODES[wildcards.encoder].corpus}.h5"
+
+
+def run_settings(wildcards):
+    """All that decides a run's weights."""
+    return SETTINGS.pretrain_settings(NODES[wildcards.encoder]).to_json()
+
+
+def encoders_of(*branches):
+    """A wildcard constraint that admits the encoders of these branches of the matrix."""
+    names = [name for name, node in NODES.items() if node.branch in branches]
+    return "|".join(names) if names else "(?!)"
+
+
+# -- paper --------------------------------------------------------------------------------------
+
+
+def metrics(wildcards):
+    """Every cell the config's matrix can fill."""
+    return [
+        f"results/metrics/{protocol}/{name}/{bench}.json"
+        for protocol, name, bench in CELLS
+    ]
+
+
+def paper_corpora(wildcards):
+    """Corpora the matrix trains on."""
+    return [f"results/corpora/{name}.h5" for name in SETTINGS.matrix.corpora]
+
+
+def paper_benchmarks(wildcards):
+    """All labelled cutouts."""
+    return [f"results/benchmarks/{name}.h5" for name in SETTINGS.benchmarks]
+
+
+def paper_settings(wildcards):
+    """All settings but those that only change speed."""
+    return dump(SETTINGS, "loader")

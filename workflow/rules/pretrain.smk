@@ -1,0 +1,37 @@
+"""Continued pretraining. Code is no input here: an edited comment must not cost a night."""
+
+
+rule pretrain_reconstruction:
+    """Train one encoder by masked reconstruction; goes on from its last checkpoint, if any."""
+    input:
+        corpus=run_corpus,
+        start=run_start,
+    output:
+        "results/encoders/{encoder}/model.safetensors",
+    log:
+        "results/logs/pretrain_reconstruction/{encoder}.log",
+    benchmark:
+        "results/timings/pretrain_reconstruction/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=encoders_of("reconstruction"),
+    conda:
+        "../../envs/train.yaml"
+    threads: THREADS
+    resources:
+        gpu=gpus,
+    params:
+        settings=run_settings,
+    message:
+        "Pretraining {wildcards.encoder}"
+    shell:
+        "stradavit pretrain --settings {params.settings:q} --corpus {input.corpus:q}"
+        " --start {input.start:q} --out {output:q} --loader {LOADER:q} &> {log:q}"
+
+
+use rule pretrain_reconstruction as pretrain_contrastive with:
+    log:
+        "results/logs/pretrain_contrastive/{encoder}.log",
+    benchmark:
+        "results/timings/pretrain_contrastive/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=encoders_of("contrastive", "two_stage"),
