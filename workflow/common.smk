@@ -1,14 +1,14 @@
 """Pure helpers of the rules: from wildcards and settings to paths and parameters."""
 
 import json
-from pathlib import Path
+import shutil
 
 from stradavit.provenance import imported_files
 
 NODES = SETTINGS.nodes()
 CELLS = SETTINGS.cells()
 
-# Handed to the shell as a global and not as a parameter: it decides speed, never results, and
+# Handed to jobs as a resource and not as a parameter: it decides speed, never results, and
 # Snakemake reruns a job when a parameter changes.
 LOADER = SETTINGS.loader.to_json()
 THREADS = SETTINGS.loader.threads
@@ -17,7 +17,7 @@ THREADS = SETTINGS.loader.threads
 def gpus(wildcards):
     """One GPU per job where there is any; a cluster profile may say otherwise."""
     device = SETTINGS.loader.device
-    return int(device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists()))
+    return int(device == "cuda" or (device == "auto" and shutil.which("nvidia-smi") is not None))
 
 
 def code(module):

@@ -25,8 +25,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         # A folder cannot replace one that is not empty, so the old one steps aside first.
         if path.exists():
-            os.replace(path, retired)
-        os.replace(temporary, path)
+            path.replace(retired)
+        temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stradavit.errors import SettingsError
 from stradavit.settings.base import Block, Count, Positive
@@ -54,6 +54,14 @@ class Settings(Block):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     loader: LoaderSettings = LoaderSettings()
+
+    @field_validator("surveys", "benchmarks", "corpora", "encoders", mode="before")
+    @classmethod
+    def _null_removes(cls, entries: Any) -> Any:
+        # Overlays merge into config.yaml; `mgcls: null` is how one takes an entry out again.
+        if not isinstance(entries, dict):
+            return entries
+        return {name: entry for name, entry in entries.items() if entry is not None}
 
     @model_validator(mode="after")
     def _references_exist(self) -> "Settings":

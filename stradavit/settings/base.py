@@ -1,6 +1,8 @@
 """What every settings block shares: frozen, no unknown keys, JSON that is the same every time."""
 
 import json
+import os
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +20,14 @@ def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _expand(path: str) -> str:
+    expanded = os.path.expandvars(path)
+    if unset := re.findall(r"\$\w+|\$\{\w+\}", expanded):
+        raise ValueError(f"the environment variable {unset[0]} is not set; export it first")
+    return expanded
+
+
+PathText = Annotated[str, AfterValidator(_expand)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 FractionInterval = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
 

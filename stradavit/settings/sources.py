@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stradavit.settings.base import Block, Count, Positive
+from stradavit.settings.base import Block, Count, PathText, Positive
 
 SURVEY_KINDS = ("mgcls", "askap", "lotss", "sdc1")
 BENCHMARK_KINDS = ("mirabest", "lotss_dr2", "rgz_dr1")
@@ -45,10 +45,10 @@ class LocalSurvey(SurveyBase):
     """Files you already have."""
 
     source: Literal["local"]
-    files: tuple[str, ...] = Field(
+    files: tuple[PathText, ...] = Field(
         description="Glob patterns (`**` descends) of FITS mosaics or of PNG images."
     )
-    positions: str | None = Field(
+    positions: PathText | None = Field(
         None,
         description="CSV with the columns filename (relative to the CSV), ra_deg, dec_deg: the sky "
         "of images without a WCS. An image without any known sky is dropped where a guard is set.",
@@ -90,8 +90,8 @@ class FolderBenchmark(BenchmarkBase):
     """A folder of FITS or PNG images and a CSV of labels."""
 
     source: Literal["folder"]
-    images: str = Field(description="Folder the file names in `labels` are relative to.")
-    labels: str = Field(description="CSV file, one row an image.")
+    images: PathText = Field(description="Folder the file names in `labels` are relative to.")
+    labels: PathText = Field(description="CSV file, one row an image.")
     filename_column: str = "filename"
     label_column: str = "label"
     source_column: str | None = Field(
@@ -105,7 +105,7 @@ class BatchBenchmark(BenchmarkBase):
     """CIFAR-like pickled batches, as MiraBest and FR-DEEP are published."""
 
     source: Literal["batches"]
-    path: str = Field(description="Folder, or .tar.gz, that holds the batches.")
+    path: PathText = Field(description="Folder, or .tar.gz, that holds the batches.")
     side_px: Count = Field(150, description="Images are reshaped to (side_px, side_px).")
     label_names: dict[int, str] = Field(description="Class name of each label to keep.")
     filename_pattern: str | None = Field(
@@ -165,7 +165,7 @@ class LocalEncoder(Block):
 
     source: Literal["local"]
     title: str | None = None
-    path: str
+    path: PathText
 
 
 class HubEncoder(Block):

@@ -18,11 +18,12 @@ rule features:
     threads: THREADS
     resources:
         gpu=gpus,
+        loader=LOADER,
     message:
         "Embedding {wildcards.benchmark} by {wildcards.encoder}"
     shell:
         "stradavit features --encoder {input.encoder:q} --benchmark {input.benchmark:q}"
-        " --out {output:q} --loader {LOADER:q} &> {log:q}"
+        " --out {output:q} --loader {resources.loader:q} &> {log:q}"
 
 
 rule probe:
@@ -65,6 +66,7 @@ rule finetune:
     threads: THREADS
     resources:
         gpu=gpus,
+        loader=LOADER,
     params:
         evaluation=dump(SETTINGS.evaluation, "probe", "protocols"),
     message:
@@ -73,4 +75,4 @@ rule finetune:
         "stradavit finetune --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --encoder {input.encoder:q} --benchmark {input.benchmark:q} --out {output:q}"
-        " --loader {LOADER:q} &> {log:q}"
+        " --loader {resources.loader:q} &> {log:q}"

@@ -19,13 +19,14 @@ rule pretrain_reconstruction:
     threads: THREADS
     resources:
         gpu=gpus,
+        loader=LOADER,
     params:
         settings=run_settings,
     message:
         "Pretraining {wildcards.encoder}"
     shell:
         "stradavit pretrain --settings {params.settings:q} --corpus {input.corpus:q}"
-        " --start {input.start:q} --out {output:q} --loader {LOADER:q} &> {log:q}"
+        " --start {input.start:q} --out {output:q} --loader {resources.loader:q} &> {log:q}"
 
 
 use rule pretrain_reconstruction as pretrain_contrastive with:

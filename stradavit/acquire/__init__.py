@@ -1,0 +1,1 @@
+"""Where pixels come from: manifests of surveys, ledgers of what was acquired, labels."""

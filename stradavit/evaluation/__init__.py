@@ -1,0 +1,1 @@
+"""How encoders are scored: folds, strict linear probe, fine-tuning, metrics (paper, section 9)."""

@@ -1,0 +1,98 @@
+"""Stage `features`: embed every benchmark image once in each of its eight orientations.
+
+The probe's encoder is frozen and its only augmentation is D4, so these eight features are all it
+will ever see of an image: twenty epochs in three folds cost one pass.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stradavit.cutouts.benchmark import LabelledCutouts
+from stradavit.errors import DataError
+from stradavit.evaluation.device import Precision, mixed_precision, prepare_device
+from stradavit.evaluation.dihedral import N_ORIENTATIONS, orient
+from stradavit.evaluation.feature_file import Features, write_features
+from stradavit.evaluation.images import resized_images
+from stradavit.evaluation.recipe import batches
+from stradavit.files import sha256_of
+from stradavit.models.hub import LoadedEncoder, load_encoder
+from stradavit.progress import progress
+from stradavit.provenance import code_hash
+from stradavit.settings.training import LoaderSettings
+
+BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+def extract_features(
+    encoder_dir: Path, benchmark_path: Path, out_path: Path, loader: LoaderSettings
+) -> None:
+    """Write `Features` of a benchmark by an encoder.
+
+    The encoder is in evaluation mode. It computes in bfloat16 autocast on a GPU, as the paper
+    does, and in float32 on a processor; the file says which.
+    """
+    device = prepare_device(loader)
+    precision: Precision = "bf16" if device.type == "cuda" else "fp32"
+    loaded = load_encoder(encoder_dir)
+    cutouts = LabelledCutouts(benchmark_path)
+    log.info("embedding %d images on %s in %s", len(cutouts), device, precision)
+    desc = f"{encoder_dir.name} on {benchmark_path.stem}"
+    values = embed(loaded, cutouts, device, precision, desc)
+    finite = np.isfinite(values).all(axis=(1, 2))
+    if not finite.all():
+        image = cutouts.images[int(np.flatnonzero(~finite)[0])]
+        raise DataError(
+            f"{encoder_dir}: {int((~finite).sum())} of {len(finite)} images have features that are "
+            f"not finite, first {image!r} of {benchmark_path}. The weights are damaged or its "
+            "training diverged; make the encoder again."
+        )
+    provenance = {
+        "encoder_sha256": sha256_of(encoder_dir / "model.safetensors"),
+        "benchmark_sha256": sha256_of(benchmark_path),
+        "features_code": code_hash(__name__),
+        "device": device.type,
+        "precision": precision,
+    }
+    write_features(
+        out_path,
+        Features(
+            values=values,
+            labels=np.asarray(cutouts.labels, dtype=np.int64),
+            classes=list(cutouts.classes),
+            sources=list(cutouts.sources),
+            images=list(cutouts.images),
+            provenance=provenance,
+        ),
+    )
+
+
+@torch.inference_mode()
+def embed(
+    loaded: LoadedEncoder,
+    cutouts: LabelledCutouts,
+    device: torch.device,
+    precision: Precision = "fp32",
+    desc: str = "embedding",
+) -> NDArray[np.float32]:
+    """(n, 8, dim) float32 readouts of all images in their eight orientations."""
+    encoder = loaded.encoder.to(device).eval()
+    values: NDArray[np.float32] | None = None
+    with progress(total=len(cutouts), desc=desc, unit="image") as bar:
+        for numbers in batches(np.arange(len(cutouts)), BATCH):
+            pixels = resized_images(cutouts, numbers, loaded.preprocessing.image_px).to(device)
+            pixels = loaded.preprocessing.normalise(pixels, encoder.config.num_channels)
+            for orientation in range(N_ORIENTATIONS):
+                with mixed_precision(device, precision):
+                    read = encoder.readout(orient(pixels, orientation))
+                if values is None:
+                    values = np.empty((len(cutouts), N_ORIENTATIONS, read.shape[1]), np.float32)
+                values[numbers, orientation] = read.float().cpu().numpy()
+            bar.update(len(numbers))
+    assert values is not None, "labelled cutouts are never empty"
+    return values

@@ -1,0 +1,166 @@
+"""F1 scores, confusion matrices, and the two files every protocol ends in (section 9.1)."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stradavit.evaluation.folds import Labelled
+from stradavit.files import atomic_path, write_json
+
+LIBRARIES = ("torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What the model of one fold says about its held-out images.
+
+    Parameters
+    ----------
+    fold : number of the fold
+    n_train : images trained on
+    test : (m,) numbers of the held-out images
+    probabilities : (m, n_classes), rows sum to 1
+    curves : one value per epoch each, for looking at; nothing is selected by them
+    """
+
+    fold: int
+    n_train: int
+    test: NDArray[np.int64]
+    probabilities: NDArray[np.floating[Any]]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(m,) most probable class; the first of equals."""
+        return self.probabilities.argmax(axis=1).astype(np.int64)
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
+) -> NDArray[np.int64]:
+    """(n_classes, n_classes) counts, rows true and columns predicted."""
+    pairs = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+    return pairs.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def f1_per_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN) of each class; 0 for a class neither present nor predicted."""
+    hits = 2.0 * np.diag(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return np.divide(hits, total, out=np.zeros(len(hits)), where=total > 0)
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Mean of the per-class F1 over all classes of the benchmark.
+
+    A class that a fold neither holds nor predicts counts as 0, so that folds average over the same
+    classes (scikit-learn's ``zero_division=0`` with all labels given). Stratified folds hold every
+    class; only folds grouped by source can lack one.
+    """
+    return float(f1_per_class(confusion).mean())
+
+
+def weighted_f1(confusion: NDArray[np.int64]) -> float:
+    """Mean of the per-class F1 weighted by the number of true images of the class."""
+    return float(np.average(f1_per_class(confusion), weights=confusion.sum(axis=1)))
+
+
+def mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    """Mean and population standard deviation (ddof 0, as the paper's ±) over the folds."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values))}
+
+
+def predictions_path(metrics_path: Path) -> Path:
+    """The CSV beside a metrics file."""
+    return metrics_path.with_name(metrics_path.name.removesuffix(".json") + ".predictions.csv")
+
+
+def write_outcomes(
+    out_path: Path,
+    benchmark: Labelled,
+    outcomes: Sequence[FoldOutcome],
+    *,
+    names: tuple[str, str],
+    protocol: str,
+    settings: Mapping[str, Any],
+    code: str,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the metrics (JSON) at `out_path` and one row per image beside it (CSV).
+
+    Parameters
+    ----------
+    benchmark : labels, sources and names of the images
+    outcomes : one per fold; together they hold every image out once
+    names : of the encoder and of the benchmark
+    settings : all that decided the numbers, as JSON values
+    code : hash of the modules that made them
+    provenance : hashes of the inputs, device, precision
+    """
+    labels, classes = np.asarray(benchmark.labels), list(benchmark.classes)
+    folds = []
+    for outcome in outcomes:
+        confusion = confusion_matrix(labels[outcome.test], outcome.predicted, len(classes))
+        folds.append(
+            {
+                "fold": outcome.fold,
+                "n_train": outcome.n_train,
+                "n_test": len(outcome.test),
+                "macro_f1": macro_f1(confusion),
+                "weighted_f1": weighted_f1(confusion),
+                "confusion": confusion.tolist(),
+                "curves": {name: list(values) for name, values in outcome.curves.items()},
+            }
+        )
+    # The table of predictions first: where there are metrics, there are predictions.
+    _write_predictions(predictions_path(out_path), benchmark, outcomes)
+    write_json(
+        out_path,
+        {
+            "encoder": names[0],
+            "benchmark": names[1],
+            "protocol": protocol,
+            "classes": classes,
+            "n_images": len(labels),
+            "n_sources": len(set(benchmark.sources)),
+            "settings": dict(settings),
+            "code": code,
+            "provenance": {
+                **provenance,
+                "libraries": {name: version(name) for name in LIBRARIES},
+            },
+            "folds": folds,
+            "macro_f1": mean_and_std([fold["macro_f1"] for fold in folds]),
+            "weighted_f1": mean_and_std([fold["weighted_f1"] for fold in folds]),
+            "confusion": np.sum([fold["confusion"] for fold in folds], axis=0).tolist(),
+        },
+    )
+
+
+def _write_predictions(path: Path, benchmark: Labelled, outcomes: Sequence[FoldOutcome]) -> None:
+    """Columns image, source, fold, label, predicted, p_<class>…, in the benchmark's order."""
+    classes = benchmark.classes
+    rows: dict[int, list[object]] = {}
+    for outcome in outcomes:
+        for image, predicted, p in zip(
+            outcome.test.tolist(), outcome.predicted, outcome.probabilities, strict=True
+        ):
+            rows[image] = [
+                benchmark.images[image],
+                benchmark.sources[image],
+                outcome.fold,
+                classes[int(benchmark.labels[image])],
+                classes[predicted],
+                *(f"{value:.7g}" for value in p),
+            ]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        probabilities = [f"p_{name}" for name in classes]
+        writer.writerow(["image", "source", "fold", "label", "predicted", *probabilities])
+        writer.writerows(rows[image] for image in sorted(rows))

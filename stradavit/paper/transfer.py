@@ -1,0 +1,204 @@
+"""Tables 6 to 14: transfer scores of baselines and runs, in the paper's rows and columns."""
+
+from collections.abc import Sequence
+
+from stradavit.paper.captions import result_caption
+from stradavit.paper.cells import Configuration, Results, Role, spread_of
+from stradavit.paper.layout import Cell, Column, Head, Row, RowGroup, Table
+from stradavit.paper.names import (
+    CONTRASTIVE_LOSSES,
+    LOSS_TITLES,
+    METRIC_TITLES,
+    PROTOCOL_TITLES,
+    RECONSTRUCTION_LOSSES,
+    benchmark_title,
+    encoder_title,
+    register_title,
+    registers_shown,
+)
+from stradavit.settings import Settings
+from stradavit.settings.evaluation import PROTOCOLS, Protocol
+from stradavit.settings.matrix import Branch, ContrastiveGrid, ReconstructionGrid, TwoStageGrid
+from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
+
+# The rows of Tables 6, 7 and 12 in the paper; an encoder is known by its title.
+PAPER_BASELINES = ("DINOv2-Base", "DINOv2-Small", "DINOv2-Base(R)", "ViT-MAE-Base")
+PAPER_DINOV2_STARTS = ("DINOv2-Base", "DINOv2-Base(R)")
+
+TRANSDUCTIVE = "(transductive)"
+TRANSDUCTIVE_SENTENCE = (
+    "Rows marked (transductive) were pretrained on a corpus that holds the benchmark's images, "
+    "without their labels."
+)
+RECONSTRUCTION_HEAD = Head("reconstruction_loss", "Reconstruction loss")
+CONTRASTIVE_HEAD = Head("contrastive_loss", "Contrastive loss")
+BRANCH_TITLES: dict[Branch, str] = {
+    "reconstruction": "reconstruction-only branch",
+    "contrastive": "contrastive-only branch",
+    "two_stage": "two-stage branch",
+}
+SHORT_NAMES: dict[Protocol, str] = {"linear_probe": "probe", "finetune": "finetune"}
+
+
+def baseline_tables(results: Results) -> list[Table]:
+    """Tables 6 and 7: encoders as they are, without any pretraining of ours."""
+    tables = []
+    for number, protocol in zip((6, 7), PROTOCOLS, strict=True):
+        rows: list[Row] = []
+        for title, start in _titled_starts(results.settings, PAPER_BASELINES, results.starts):
+            configuration = Configuration("start", start) if start else None
+            rows += _rows(results, protocol, (title,), configuration)
+        name = f"{number:02d}_baselines_{SHORT_NAMES[protocol]}"
+        title = f"Table {number}: baselines, {PROTOCOL_TITLES[protocol].lower()}"
+        lead = "(R) marks register tokens."
+        heads = (Head("model", "Model"),)
+        tables.append(_table(results, name, title, lead, heads, [RowGroup(tuple(rows))], protocol))
+    return tables
+
+
+def reconstruction_tables(results: Results) -> list[Table]:
+    """Tables 8 and 9: reconstruction-only runs."""
+    grid = results.settings.matrix.reconstruction
+    losses = [(loss, None) for loss in RECONSTRUCTION_LOSSES]
+    heads = (RECONSTRUCTION_HEAD,)
+    return _branch_tables(results, (8, 9), "reconstruction", grid, losses, heads)
+
+
+def contrastive_tables(results: Results) -> list[Table]:
+    """Tables 10 and 11: contrastive-only runs."""
+    grid = results.settings.matrix.contrastive
+    losses = [(None, loss) for loss in CONTRASTIVE_LOSSES]
+    return _branch_tables(results, (10, 11), "contrastive", grid, losses, (CONTRASTIVE_HEAD,))
+
+
+def two_stage_tables(results: Results) -> list[Table]:
+    """Tables 13 and 14: reconstruction, then contrastive."""
+    grid = results.settings.matrix.two_stage
+    losses = [(first, then) for first in RECONSTRUCTION_LOSSES for then in CONTRASTIVE_LOSSES]
+    heads = (RECONSTRUCTION_HEAD, CONTRASTIVE_HEAD)
+    return _branch_tables(results, (13, 14), "two_stage", grid, losses, heads)
+
+
+def dinov2_table(results: Results) -> Table:
+    """Table 12: contrastive-only runs that start from DINOv2, HCL unless a row says otherwise."""
+    grid = results.settings.matrix.dinov2
+    losses = (
+        "hcl",
+        *(loss for loss in CONTRASTIVE_LOSSES if loss in grid.losses and loss != "hcl"),
+    )
+    rows: list[Row] = []
+    for protocol in PROTOCOLS:
+        starts = _titled_starts(results.settings, PAPER_DINOV2_STARTS, grid.starts)
+        for title, start in starts:
+            for loss in losses:
+                for registers in grid.registers:
+                    label = title + ("" if loss == "hcl" else f", {LOSS_TITLES[loss]}")
+                    if len(grid.registers) > 1:
+                        label += f", R = {registers}"
+                    run = (
+                        Configuration("contrastive", start, registers, None, loss)
+                        if start
+                        else None
+                    )
+                    rows += _rows(results, protocol, (PROTOCOL_TITLES[protocol], label), run)
+    heads = (Head("setting", "Setting"), Head("initialization", "Initialization"))
+    title = "Table 12: contrastive-only branch from DINOv2"
+    lead = "Contrastive loss: HCL."
+    groups = [RowGroup(tuple(rows))]
+    return _table(results, "12_dinov2_init", title, lead, heads, groups, *PROTOCOLS)
+
+
+def _branch_tables(
+    results: Results,
+    numbers: tuple[int, int],
+    branch: Branch,
+    grid: ReconstructionGrid | ContrastiveGrid | TwoStageGrid,
+    losses: Sequence[tuple[ReconstructionLoss | None, ContrastiveLoss | None]],
+    heads: tuple[Head, ...],
+) -> list[Table]:
+    """Both protocols of a branch: a row per loss, a group per number of registers."""
+    tables = []
+    for number, protocol in zip(numbers, PROTOCOLS, strict=True):
+        groups = []
+        for start in grid.starts or (None,):
+            for registers in registers_shown(grid.registers):
+                rows: list[Row] = []
+                for pair in losses:
+                    run = Configuration(branch, start, registers, *pair) if start else None
+                    labels = tuple(LOSS_TITLES[loss] for loss in pair if loss)
+                    rows += _rows(results, protocol, labels, run)
+                title = register_title(registers)
+                if start and (branch == "contrastive" or len(grid.starts) > 1):
+                    init = encoder_title(results.settings, start)
+                    title = f"{init} init, {title[0].lower()}{title[1:]}"
+                groups.append(RowGroup(tuple(rows), title))
+        name = f"{number:02d}_{branch}_{SHORT_NAMES[protocol]}"
+        heading = f"Table {number}: {BRANCH_TITLES[branch]}, {PROTOCOL_TITLES[protocol].lower()}"
+        tables.append(_table(results, name, heading, "", heads, groups, protocol))
+    return tables
+
+
+def _rows(
+    results: Results,
+    protocol: Protocol,
+    labels: tuple[str, ...],
+    configuration: Configuration | None,
+) -> list[Row]:
+    """The row of a configuration and, if some benchmark has one, its transductive row."""
+    rows = [_row(results, protocol, labels, configuration, "inductive")]
+    marked = (*labels[:-1], f"{labels[-1]} {TRANSDUCTIVE}")
+    transductive = _row(results, protocol, marked, configuration, "transductive")
+    if any(cell is not None for cell in transductive.cells):
+        rows.append(transductive)
+    return rows
+
+
+def _row(
+    results: Results,
+    protocol: Protocol,
+    labels: tuple[str, ...],
+    configuration: Configuration | None,
+    role: Role,
+) -> Row:
+    cells: list[Cell] = []
+    notes: list[str] = []
+    for benchmark in results.settings.benchmarks:
+        score = configuration and results.score(protocol, configuration, benchmark, role)
+        if score:
+            cells += [spread_of(score.macro_f1), spread_of(score.weighted_f1)]
+            notes += score.remarks
+        else:
+            cells += [None, None]
+    return Row(labels, tuple(cells), tuple(notes))
+
+
+def _table(
+    results: Results,
+    name: str,
+    title: str,
+    lead: str,
+    heads: tuple[Head, ...],
+    groups: Sequence[RowGroup],
+    *protocols: Protocol,
+) -> Table:
+    settings = results.settings
+    columns = tuple(
+        Column(f"{benchmark} {metric}", printed, benchmark_title(settings, benchmark), True)
+        for benchmark in settings.benchmarks
+        for metric, printed in METRIC_TITLES.items()
+    )
+    caption = result_caption(results, *protocols, lead=lead)
+    if any(row.labels[-1].endswith(TRANSDUCTIVE) for group in groups for row in group.rows):
+        caption += f" {TRANSDUCTIVE_SENTENCE}"
+    return Table(name, title, caption, heads, columns, tuple(groups))
+
+
+def _titled_starts(
+    settings: Settings, paper_titles: tuple[str, ...], starts: tuple[str, ...]
+) -> list[tuple[str, str | None]]:
+    """The paper's rows with the start that fills each, then the starts the config adds."""
+    titles = {start: encoder_title(settings, start) for start in starts}
+    by_title = {title: start for start, title in reversed(titles.items())}
+    rows = [(title, by_title.get(title)) for title in paper_titles]
+    taken = {start for _, start in rows}
+    return rows + [(title, start) for start, title in titles.items() if start not in taken]

@@ -1,0 +1,102 @@
+"""The whole workflow on a tiny simulated sky: what it makes, and what a change plans anew."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from .conftest import copy_workflow, run_snakemake
+
+TABLES = (
+    "01_pretraining_sources",
+    "02_benchmarks",
+    "03_augmentations",
+    "04_contrastive_losses",
+    "05_training_settings",
+    "06_baselines_probe",
+    "07_baselines_finetune",
+    "08_reconstruction_probe",
+    "09_reconstruction_finetune",
+    "10_contrastive_probe",
+    "11_contrastive_finetune",
+    "12_dinov2_init",
+    "13_two_stage_probe",
+    "14_two_stage_finetune",
+    "15_deltas",
+)
+
+TRAINING = {"pretrain_reconstruction", "pretrain_contrastive"}
+SCORING = {"features", "probe", "finetune"}
+PAPER = {"tables", "figures"}
+
+
+@pytest.fixture(scope="module")
+def done(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny workflow has run to its end."""
+    folder = copy_workflow(repository, tmp_path_factory.mktemp("workflow"))
+    tiny = repository / "tests" / "workflow" / "tiny.yaml"
+    (folder / "tiny.yaml").write_text(tiny.read_text(encoding="utf-8"), encoding="utf-8")
+    finished = call(folder)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return folder
+
+
+def call(
+    folder: Path, *arguments: str, overlay: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the tiny workflow, with one more overlay given as YAML text."""
+    files = ["tiny.yaml"]
+    if overlay is not None:
+        (folder / "change.yaml").write_text(overlay, encoding="utf-8")
+        files.append("change.yaml")
+    return run_snakemake(
+        folder, *arguments, "results/tables", "results/figures", "--configfile", *files
+    )
+
+
+def planned(folder: Path, overlay: str) -> set[str]:
+    """Rules a dry run plans after a change of settings."""
+    dry = call(folder, "--dry-run", overlay=overlay)
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    return set(re.findall(r"^(\w+) +\d+$", dry.stdout + dry.stderr, re.MULTILINE)) - {"total"}
+
+
+def test_every_table_in_three_formats(done: Path) -> None:
+    tables = done / "results" / "tables"
+    for name in TABLES:
+        for suffix in (".csv", ".md", ".tex"):
+            assert (tables / f"{name}{suffix}").stat().st_size > 0
+    probe = pd.read_csv(tables / "13_two_stage_probe.csv")
+    assert len(probe) >= 18  # 3 losses x 3 losses x R in {0, 4}
+
+
+def test_figures_are_drawn(done: Path) -> None:
+    assert len(list((done / "results" / "figures").glob("*.png"))) >= 4
+
+
+def test_a_second_call_has_nothing_to_do(done: Path) -> None:
+    again = call(done)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ("evaluation: {probe: {learning_rate: 0.004}}", {"probe"} | PAPER),
+        ("evaluation: {finetune: {learning_rate: 0.0004}}", {"finetune"} | PAPER),
+        ("views: {crops: {tight_side: [0.5, 0.6]}}", TRAINING | SCORING | PAPER),
+        (
+            "training: {contrastive: {temperature: 0.2}}",
+            {"pretrain_contrastive"} | SCORING | PAPER,
+        ),
+        ("surveys: {sdc1: {title: SKA}}", PAPER),
+        ("benchmarks: {mirabest: {guard_arcmin: 3}}", {"cut_corpus"} | TRAINING | SCORING | PAPER),
+        ("loader: {workers: 1, checkpoint_every_epochs: 1, prefetch: 3}", set()),
+    ],
+)
+def test_a_change_plans_only_what_follows_from_it(
+    done: Path, overlay: str, expected: set[str]
+) -> None:
+    assert planned(done, overlay) == expected
