@@ -1,8 +1,7 @@
 """The model that is fine-tuned: an encoder and a light head without BatchNorm (section 9.3)."""
 
+import torch
 from torch import Tensor, nn
-
-from stradavit.evaluation.recipe import linear_head
 
 
 class Head(nn.Module):
@@ -10,19 +9,23 @@ class Head(nn.Module):
 
     Parameters
     ----------
-    dim, n_classes : width of the readout, number of logits
-    norm_eps : of the encoder's own norms
-    dropout : before the linear layer
-    seed, fold : which draw of the linear layer
+    weight : (n_classes, dim) initial weights of the linear layer; its bias starts at 0
+    norm_eps : of the LayerNorm
+    dropout : share of the normalised readout to drop
     """
 
-    def __init__(
-        self, dim: int, n_classes: int, norm_eps: float, dropout: float, seed: int, fold: int
-    ) -> None:
+    def __init__(self, weight: Tensor, norm_eps: float, dropout: float) -> None:
         super().__init__()
+        n_classes, dim = weight.shape
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = linear_head(dim, n_classes, seed, fold)
+        # The constructor's own draw would move the global stream, only to be overwritten.
+        self.classifier: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, dim, n_classes
+        )
+        with torch.no_grad():
+            self.classifier.weight.copy_(weight)
+            self.classifier.bias.zero_()
 
     def forward(self, readout: Tensor) -> Tensor:
         """(b, dim) to (b, n_classes) logits."""
@@ -31,19 +34,21 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder and a head.
+    """An encoder and a head, whose norm has the eps of the encoder's norms.
 
     Parameters
     ----------
     encoder : module with ``readout(pixels) -> (b, dim)``: the mean over patch tokens, or DINOv2's
         own pooled representation
-    head : what makes logits of it
+    head_weight : (n_classes, dim) initial weights of the linear layer
+    dropout : before the linear layer
     """
 
-    def __init__(self, encoder: nn.Module, head: Head) -> None:
+    def __init__(self, encoder: nn.Module, head_weight: Tensor, dropout: float) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        norms = (module for module in encoder.modules() if isinstance(module, nn.LayerNorm))
+        self.head = Head(head_weight, next(norms).eps, dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(b, c, side, side) normalised pixels to (b, n_classes) float32 logits."""

@@ -13,7 +13,7 @@ Precision = Literal["bf16", "fp32"]
 
 
 def prepare_device(loader: LoaderSettings) -> torch.device:
-    """The device to compute on; sets the number of threads and makes torch deterministic.
+    """The device to compute on; sets the number of threads, and makes a GPU deterministic.
 
     Raises
     ------
@@ -27,14 +27,15 @@ def prepare_device(loader: LoaderSettings) -> torch.device:
             "cpu, or check the driver and the installed torch build."
         )
     torch.set_num_threads(loader.threads)
-    # cuBLAS needs a fixed workspace for the same sums in the same order.
+    if loader.device == "cpu" or not has_gpu:
+        return torch.device("cpu")
+    # cuBLAS needs a fixed workspace to take the same sums in the same order. Where CUDA has no
+    # deterministic version of an operation, torch says so and goes on.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    return torch.device("cuda" if has_gpu and loader.device != "cpu" else "cpu")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda")
 
 
-def mixed_precision(
-    device: torch.device, precision: Precision
-) -> AbstractContextManager[None]:
+def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Autocast to bfloat16, or nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

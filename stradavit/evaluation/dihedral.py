@@ -1,6 +1,12 @@
 """The dihedral group D4, the only augmentation of both protocols (paper, section 9.1)."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# For annotations only: the probe reads cached orientations and starts without loading torch.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 N_ORIENTATIONS = 8
 

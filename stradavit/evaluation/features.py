@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.errors import DataError
@@ -20,6 +21,7 @@ from stradavit.evaluation.images import resized_images
 from stradavit.evaluation.recipe import batches
 from stradavit.files import sha256_of
 from stradavit.models.hub import LoadedEncoder, load_encoder
+from stradavit.models.weights import weight_file
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.training import LoaderSettings
@@ -44,16 +46,15 @@ def extract_features(
     log.info("embedding %d images on %s in %s", len(cutouts), device, precision)
     desc = f"{encoder_dir.name} on {benchmark_path.stem}"
     values = embed(loaded, cutouts, device, precision, desc)
-    finite = np.isfinite(values).all(axis=(1, 2))
-    if not finite.all():
-        image = cutouts.images[int(np.flatnonzero(~finite)[0])]
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+    if len(bad):
         raise DataError(
-            f"{encoder_dir}: {int((~finite).sum())} of {len(finite)} images have features that are "
-            f"not finite, first {image!r} of {benchmark_path}. The weights are damaged or its "
-            "training diverged; make the encoder again."
+            f"{encoder_dir}: {len(bad)} of the {len(values)} images of {benchmark_path} have "
+            f"features that are not finite, first {cutouts.images[bad[0]]!r}. The weights are "
+            "damaged or training diverged; make the encoder again."
         )
     provenance = {
-        "encoder_sha256": sha256_of(encoder_dir / "model.safetensors"),
+        "encoder_sha256": sha256_of(weight_file(encoder_dir)),
         "benchmark_sha256": sha256_of(benchmark_path),
         "features_code": code_hash(__name__),
         "device": device.type,
@@ -81,18 +82,15 @@ def embed(
     desc: str = "embedding",
 ) -> NDArray[np.float32]:
     """(n, 8, dim) float32 readouts of all images in their eight orientations."""
-    encoder = loaded.encoder.to(device).eval()
-    values: NDArray[np.float32] | None = None
-    with progress(total=len(cutouts), desc=desc, unit="image") as bar:
+    loaded.encoder.to(device).eval()
+    values = np.empty((len(cutouts), N_ORIENTATIONS, loaded.encoder.width), np.float32)
+    bar: tqdm[None] = progress(total=len(cutouts), desc=desc, unit="image")
+    with bar:
         for numbers in batches(np.arange(len(cutouts)), BATCH):
             pixels = resized_images(cutouts, numbers, loaded.preprocessing.image_px).to(device)
-            pixels = loaded.preprocessing.normalise(pixels, encoder.config.num_channels)
             for orientation in range(N_ORIENTATIONS):
                 with mixed_precision(device, precision):
-                    read = encoder.readout(orient(pixels, orientation))
-                if values is None:
-                    values = np.empty((len(cutouts), N_ORIENTATIONS, read.shape[1]), np.float32)
+                    read = loaded.embed(orient(pixels, orientation))
                 values[numbers, orientation] = read.float().cpu().numpy()
             bar.update(len(numbers))
-    assert values is not None, "labelled cutouts are never empty"
     return values

@@ -13,33 +13,33 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.errors import TrainingError
-from stradavit.evaluation.classifier import Classifier, Head
+from stradavit.evaluation.classifier import Classifier
 from stradavit.evaluation.device import mixed_precision, prepare_device
 from stradavit.evaluation.dihedral import orient_each
 from stradavit.evaluation.folds import make_folds
 from stradavit.evaluation.images import resized_images
+from stradavit.evaluation.kept_folds import read_outcome, write_outcome
 from stradavit.evaluation.layer_rates import parameter_groups
-from stradavit.evaluation.metrics import (
-    FoldOutcome,
-    confusion_matrix,
-    macro_f1,
-    write_outcomes,
-)
+from stradavit.evaluation.metrics import FoldOutcome, confusion_matrix, macro_f1, write_outcomes
 from stradavit.evaluation.recipe import (
     DROPOUT,
     ClassWeights,
     balanced_weights,
     batches,
     cosine_with_warmup,
+    head_weights,
     torch_seed,
     training_order,
     training_orientations,
 )
-from stradavit.files import read_json, sha256_of, sha256_of_text, write_json
-from stradavit.models.hub import LoadedEncoder, Preprocessing, load_encoder
+from stradavit.files import sha256_of, sha256_of_text
+from stradavit.models.hub import LoadedEncoder, load_encoder
+from stradavit.models.preprocessing import Preprocessing
+from stradavit.models.weights import weight_file
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.evaluation import FinetuneSettings, FoldSettings
@@ -68,9 +68,13 @@ class Material:
     channels: int
     device: torch.device
 
-    def inputs(self, numbers: NDArray[np.int64]) -> Tensor:
-        """(b, c, side, side) normalised images on the device."""
+    def inputs(
+        self, numbers: NDArray[np.int64], orientations: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """(b, c, side, side) normalised images on the device, each in its orientation."""
         pixels = self.pixels[numbers].to(self.device)
+        if orientations is not None:
+            pixels = orient_each(pixels, torch.from_numpy(orientations).to(self.device))
         return self.preprocessing.normalise(pixels, self.channels)
 
 
@@ -86,9 +90,9 @@ def finetune(
 ) -> None:
     """Fine-tune one encoder on one benchmark; write metrics and, beside them, predictions.
 
-    A finished fold is kept in a folder beside `out_path` until all are, so a killed job goes on
-    with the fold it was in. The folder is named by everything that decides the result. All images
-    are held in memory at the encoder's size (10,000 at 224 px are 2 GB).
+    A finished fold is kept in a hidden folder beside `out_path` until all are, so a killed job goes
+    on with the fold it was in; a hash of everything that decides the result is in its name. All
+    images are held in memory at the encoder's size (10,000 at 224 px are 2 GB).
 
     Parameters
     ----------
@@ -112,25 +116,34 @@ def finetune(
         "finetune": settings.model_dump(mode="json"),
     }
     provenance = {
-        "encoder_sha256": sha256_of(encoder_dir / "model.safetensors"),
+        "encoder_sha256": sha256_of(weight_file(encoder_dir)),
         "benchmark_sha256": sha256_of(benchmark_path),
         "device": device.type,
     }
     code = code_hash(__name__)
     identity = sha256_of_text(json.dumps([recorded, provenance, code], sort_keys=True))
-    finished_dir = out_path.parent / ".folds" / f"{out_path.stem}-{identity[:16]}"
+    finished_dir = out_path.parent / f".{out_path.stem}.folds-{identity[:16]}"
 
+    log.info(
+        "fine-tuning on %d images of %d classes, on %s in %s, batch %d",
+        len(labels),
+        n_classes,
+        device,
+        settings.precision,
+        settings.batch_size,
+    )
     material: Material | None = None
     outcomes = []
     train_sizes = [int((fold_of != fold).sum()) for fold in range(folds.count)]
     steps = [settings.epochs * math.ceil(n / settings.batch_size) for n in train_sizes]
-    with progress(total=sum(steps), desc=f"{names[0]} on {names[1]}", unit="update") as bar:
+    bar: tqdm[None] = progress(total=sum(steps), desc=" on ".join(names), unit="update")
+    with bar:
         for fold in range(folds.count):
             kept_path = finished_dir / f"fold_{fold}.json"
             if kept_path.is_file():
                 log.info("fold %d was finished before: %s", fold, kept_path)
                 bar.update(steps[fold])
-                outcomes.append(_read_outcome(kept_path))
+                outcomes.append(read_outcome(kept_path))
                 continue
             loaded = load_encoder(encoder_dir)
             if material is None:
@@ -138,7 +151,7 @@ def finetune(
             train = np.flatnonzero(fold_of != fold)
             weights = balanced_weights(labels, train, n_classes, class_weights)
             outcome = train_fold(loaded, material, fold, weights, settings, bar.update)
-            _write_outcome(kept_path, outcome)
+            write_outcome(kept_path, outcome)
             outcomes.append(outcome)
     write_outcomes(
         out_path,
@@ -150,14 +163,16 @@ def finetune(
         code=code,
         provenance=provenance,
     )
-    shutil.rmtree(finished_dir, ignore_errors=True)
+    # Those of other settings too: this result replaces theirs.
+    for folder in out_path.parent.glob(f".{out_path.stem}.folds-*"):
+        shutil.rmtree(folder)
 
 
 def train_fold(
     loaded: LoadedEncoder,
     material: Material,
     fold: int,
-    class_weights: Tensor,
+    class_weights: NDArray[np.float64],
     settings: FinetuneSettings,
     advance: Callable[[int], object] = lambda _: None,
 ) -> FoldOutcome:
@@ -180,24 +195,16 @@ def train_fold(
     train = np.flatnonzero(material.fold_of != fold)
     test = np.flatnonzero(material.fold_of == fold)
     device, labels = material.device, material.labels
-    weights = class_weights.float()
-    config = loaded.encoder.config
-    head = Head(
-        config.hidden_size,
-        len(class_weights),
-        config.layer_norm_eps,
-        settings.head_dropout,
-        settings.seed,
-        fold,
-    )
-    model = Classifier(loaded.encoder, head).to(device)
+    weights = torch.from_numpy(class_weights).float()
+    initial = head_weights(loaded.encoder.width, len(class_weights), settings.seed, fold)
+    model = Classifier(loaded.encoder, torch.from_numpy(initial), settings.head_dropout).to(device)
     groups = parameter_groups(model.encoder, model.head, settings)
     optimiser = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
     parameters = [parameter for group in groups for parameter in group["params"]]
     n_steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
     step = 0
     curve = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(settings.epochs):
             model.train()
             torch.manual_seed(torch_seed(settings.seed, fold, epoch, DROPOUT))
@@ -212,9 +219,8 @@ def train_fold(
                 total_weight = weights[labels[batch]].sum().item()
                 loss = 0.0
                 for part in batches(batch, settings.micro_batch_size):
-                    pixels = orient_each(material.inputs(part), torch.from_numpy(turns[part]))
                     with mixed_precision(device, settings.precision):
-                        logits = model(pixels)
+                        logits = model(material.inputs(part, turns[part]))
                     part_loss = F.cross_entropy(
                         logits, labels[part].to(device), weights.to(device), reduction="sum"
                     )
@@ -267,30 +273,6 @@ def _material(
         labels=torch.from_numpy(labels),
         fold_of=fold_of,
         preprocessing=preprocessing,
-        channels=loaded.encoder.config.num_channels,
+        channels=loaded.encoder.channels,
         device=device,
-    )
-
-
-def _write_outcome(path: Path, outcome: FoldOutcome) -> None:
-    write_json(
-        path,
-        {
-            "fold": outcome.fold,
-            "n_train": outcome.n_train,
-            "test": outcome.test.tolist(),
-            "probabilities": outcome.probabilities.tolist(),
-            "curves": {name: list(values) for name, values in outcome.curves.items()},
-        },
-    )
-
-
-def _read_outcome(path: Path) -> FoldOutcome:
-    kept = read_json(path)
-    return FoldOutcome(
-        fold=kept["fold"],
-        n_train=kept["n_train"],
-        test=np.array(kept["test"], dtype=np.int64),
-        probabilities=np.array(kept["probabilities"], dtype=np.float32),
-        curves=kept["curves"],
     )

@@ -68,7 +68,8 @@ def _stratified(labels: NDArray[np.int64], settings: FoldSettings) -> NDArray[np
     each fold gets; which of them is drawn class by class, in order of first appearance.
     """
     count = settings.count
-    draw = np.random.RandomState(settings.seed)  # noqa: NPY002 - the legacy stream is the paper's
+    # The legacy generator, since its stream is the one the paper drew from.
+    draw = np.random.RandomState(settings.seed)
     _, first_seen, codes = np.unique(labels, return_index=True, return_inverse=True)
     codes = np.argsort(np.argsort(first_seen))[codes]
     ranked = np.sort(codes)

@@ -38,7 +38,8 @@ class FoldOutcome:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """(m,) most probable class; the first of equals."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        predicted: NDArray[np.int64] = self.probabilities.argmax(axis=1).astype(np.int64)
+        return predicted
 
 
 def confusion_matrix(
@@ -53,7 +54,9 @@ def f1_per_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """2 TP / (2 TP + FP + FN) of each class; 0 for a class neither present nor predicted."""
     hits = 2.0 * np.diag(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return np.divide(hits, total, out=np.zeros(len(hits)), where=total > 0)
+    # Where the denominator is 0 so is the numerator.
+    f1: NDArray[np.float64] = hits / np.maximum(total, 1)
+    return f1
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:

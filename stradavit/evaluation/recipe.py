@@ -1,13 +1,11 @@
-"""What probe and fine-tuning share: draws, class weights, schedule, linear layer (section 9.1)."""
+"""What probe and fine-tuning share: draws, class weights, schedule (paper, section 9.1)."""
 
 import math
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from stradavit.evaluation.dihedral import N_ORIENTATIONS
 
@@ -19,9 +17,7 @@ HEAD_INIT_STD = 0.02
 ORDER, ORIENTATION, HEAD, DROPOUT = range(4)
 
 
-def training_order(
-    seed: int, fold: int, epoch: int, train: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def training_order(seed: int, fold: int, epoch: int, train: NDArray[np.int64]) -> NDArray[np.int64]:
     """The training images of a fold in the order of one epoch."""
     return np.random.default_rng((seed, fold, epoch, ORDER)).permutation(train)
 
@@ -41,14 +37,13 @@ def torch_seed(seed: int, fold: int, epoch: int, stream: int) -> int:
     return int(np.random.SeedSequence((seed, fold, epoch, stream)).generate_state(1)[0])
 
 
-def linear_head(dim: int, n_classes: int, seed: int, fold: int) -> nn.Linear:
-    """A linear classifier: weights normal with standard deviation 0.02 cut at ±2, zero bias."""
-    head = nn.Linear(dim, n_classes)
-    draw = torch.Generator().manual_seed(torch_seed(seed, fold, 0, HEAD))
-    with torch.no_grad():
-        nn.init.trunc_normal_(head.weight, std=HEAD_INIT_STD, generator=draw)
-        head.bias.zero_()
-    return head
+def head_weights(dim: int, n_classes: int, seed: int, fold: int) -> NDArray[np.float64]:
+    """(n_classes, dim) initial weights of the linear layer, normal with standard deviation 0.02.
+
+    The paper's are cut at ±2, a hundred standard deviations, which is never. The bias starts at 0.
+    """
+    draw = np.random.default_rng((seed, fold, 0, HEAD))
+    return draw.normal(0.0, HEAD_INIT_STD, (n_classes, dim))
 
 
 def balanced_weights(
@@ -56,7 +51,7 @@ def balanced_weights(
     train: NDArray[np.int64],
     n_classes: int,
     counted_over: ClassWeights,
-) -> Tensor:
+) -> NDArray[np.float64]:
     """Weight n / (C · n_c) of each class.
 
     Parameters
@@ -68,11 +63,11 @@ def balanced_weights(
 
     Returns
     -------
-    (n_classes,) float64 tensor; Σ n_c · w_c = n
+    (n_classes,) float64; Σ n_c · w_c = n
     """
     counted = labels[train] if counted_over == "training_fold" else labels
     counts = np.bincount(counted, minlength=n_classes)
-    return torch.from_numpy(len(counted) / (n_classes * counts))
+    return len(counted) / (n_classes * counts)
 
 
 def cosine_with_warmup(step: int, n_steps: int, warmup_fraction: float) -> float:

@@ -1,1 +1,1 @@
-"""Networks and their files: the ViT with registers, its MAE decoder, DINOv2, the projection head."""
+"""Networks and their files: ViT with registers, MAE decoder, DINOv2, projection head."""

@@ -99,7 +99,9 @@ class EncoderConfig:
         registers = _whole(values, "n_registers", 0, where, least=0)
         final_norm = values.get("stradavit_final_norm", registers == 0)
         if not isinstance(final_norm, bool):
-            raise DataError(f"{where}: stradavit_final_norm is {final_norm!r}; expected true or false")
+            raise DataError(
+                f"{where}: stradavit_final_norm is {final_norm!r}; expected true or false"
+            )
         config = cls(
             image_px=_side(values, "image_size", 224, where),
             patch_px=_side(values, "patch_size", 16, where),
@@ -154,7 +156,8 @@ class EncoderConfig:
     def _check(self, where: str) -> None:
         if self.image_px % self.patch_px:
             raise DataError(
-                f"{where}: image_size {self.image_px} is not a multiple of patch_size {self.patch_px}"
+                f"{where}: image_size {self.image_px} is not a multiple of "
+                f"patch_size {self.patch_px}"
             )
         widths = (
             ("hidden_size", self.width, self.heads),

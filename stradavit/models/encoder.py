@@ -112,7 +112,7 @@ class Embeddings(nn.Module):
         if (ny, nx) == (self.image_px, self.image_px):
             return self.position_embeddings
         grid = self.image_px // self.patch_px
-        native = self.position_embeddings[:, 1:].unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+        native = self.position_embeddings[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
         size = (ny // self.patch_px, nx // self.patch_px)
         resized = F.interpolate(native, size=size, mode="bicubic", align_corners=False)
         return torch.cat([self.position_embeddings[:, :1], resized.flatten(2).mT], dim=1)

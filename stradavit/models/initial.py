@@ -5,36 +5,37 @@ So two models that differ in one part, say in their registers, share all their o
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from stradavit.models.config import EncoderConfig
 from stradavit.models.encoder import sin_cos_positions
 
 _POSITIONS = ("position_embeddings", "decoder_pos_embed")
 _NORMS = ("layernorm", "layernorm_before", "layernorm_after", "decoder_norm")
 
 
-def initial_weights(module: nn.Module, config: EncoderConfig, seed: int) -> dict[str, Tensor]:
-    """Draw every tensor of a ViT-MAE's state by transformers' rules for ViT-MAE.
+def initial_weights(state: Mapping[str, Tensor], std: float, seed: int) -> dict[str, Tensor]:
+    """Draw tensors of a ViT-MAE by transformers' rules for ViT-MAE.
 
-    Linear layers, class and mask token: normal with the std of the config; patch projection:
-    Xavier uniform; biases 0, norms 1; positions sin-cos; registers: truncated normal, std 0.02.
+    Linear layers, class and mask token: normal; patch projection: Xavier uniform; biases 0, norms
+    1; positions sin-cos; registers: truncated normal of std 0.02.
 
     Parameters
     ----------
-    module : a `ViTEncoder` or `MaskedAutoencoder`, on any device, `meta` included
+    state : what to draw, named as in a `ViTEncoder` or a `MaskedAutoencoder`; only the shapes are
+        used, so `meta` tensors will do
+    std : of the normal draws, `initializer_range` of the config
     seed : of the scratch start
 
     Returns
     -------
-    Name to float32 tensor on the CPU, one for each entry of the module's state
+    Name to float32 tensor on the CPU, in the shapes of `state`
     """
-    prefix = "" if any(name.startswith("vit.") for name in module.state_dict()) else "vit."
     return {
-        name: _draw(prefix + name, tuple(tensor.shape), config.initializer_range, seed)
-        for name, tensor in module.state_dict().items()
+        name: _draw(_full_name(name), tuple(tensor.shape), std, seed)
+        for name, tensor in state.items()
     }
 
 
@@ -42,6 +43,11 @@ def generator_for(seed: int, name: str) -> torch.Generator:
     """A CPU random generator for one named thing of a run."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+def _full_name(name: str) -> str:
+    """The name inside an autoencoder, so that an encoder alone gets the same weights."""
+    return name if name.startswith(("vit.", "decoder.")) else f"vit.{name}"
 
 
 def _draw(name: str, shape: tuple[int, ...], std: float, seed: int) -> Tensor:

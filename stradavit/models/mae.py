@@ -137,7 +137,8 @@ def patchify(pixels: Tensor, patch_px: int) -> Tensor:
     -------
     (batch, ny/patch_px * nx/patch_px, patch_px * patch_px * channel)
     """
-    grid = pixels.unflatten(3, (-1, patch_px)).unflatten(2, (-1, patch_px))
+    batch, channel, ny, nx = pixels.shape
+    grid = pixels.reshape(batch, channel, ny // patch_px, patch_px, nx // patch_px, patch_px)
     return grid.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
@@ -160,5 +161,5 @@ def unpatchify(patches: Tensor, patch_px: int) -> Tensor:
     grid = round(patches.shape[1] ** 0.5)
     if grid * grid != patches.shape[1]:
         raise ValueError(f"{patches.shape[1]} patches do not make a square image")
-    cells = patches.unflatten(2, (patch_px, patch_px, -1)).unflatten(1, (grid, grid))
+    cells = patches.reshape(len(patches), grid, grid, patch_px, patch_px, -1)
     return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -20,9 +20,7 @@ class ProjectionHead(nn.Module):
     seed : decides the weights: truncated normal of std 0.02, zero bias
     """
 
-    def __init__(
-        self, width: int, hidden: int, output: int, output_norm: bool, seed: int
-    ) -> None:
+    def __init__(self, width: int, hidden: int, output: int, output_norm: bool, seed: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.ln1 = nn.LayerNorm(hidden, eps=1e-6)

@@ -119,6 +119,11 @@ class Results:
         names = (node.start for node in self.nodes.values() if node.branch == "start")
         return tuple(dict.fromkeys(names))
 
+    @cached_property
+    def _code(self) -> dict[Protocol, str]:
+        """Hash of the code that would score a protocol now."""
+        return {protocol: code_hash(module) for protocol, (_, module) in _MADE_BY.items()}
+
     def runs(
         self, configuration: Configuration, benchmark: str, role: Role = "inductive"
     ) -> list[EncoderNode]:
@@ -178,7 +183,7 @@ class Results:
 
     def _remarks(self, protocol: Protocol, benchmark: str, metrics: dict[str, Any]) -> list[str]:
         """How settings and code a metrics file records differ from those of now."""
-        block, module = _MADE_BY[protocol]
+        block, _ = _MADE_BY[protocol]
         evaluation = self.settings.evaluation.model_dump(mode="json")
         expected = {key: evaluation[key] for key in ("folds", "class_weights", block)}
         found = dict(_leaves(metrics["settings"]))
@@ -187,7 +192,7 @@ class Results:
             for key, value in _leaves(expected)
             if key in found and found[key] != value
         ]
-        if metrics["code"] != code_hash(module):
+        if metrics["code"] != self._code[protocol]:
             remarks.append(f"{benchmark} was scored by another version of the code.")
         return remarks
 

@@ -126,7 +126,7 @@ def delta_table(results: Results) -> Table:
                     continue
                 cells.append(paired_difference(ours, rival.score))
                 title = encoder_title(settings, rival.start)
-                named.append(f"{benchmark_title(settings, benchmark)}: {title}")
+                named.append(f"{title} on {benchmark_title(settings, benchmark)}")
             note = (f"Compared with {', '.join(named)}.",) if named else ()
             rows.append(Row((label,), tuple(cells), note))
         groups.append(RowGroup(tuple(rows), PROTOCOL_TITLES[protocol]))
@@ -136,8 +136,9 @@ def delta_table(results: Results) -> Table:
         "benchmark, on a tie the higher Weighted-F1."
     )
     return Table(
-        name="15_deltas",
-        title="Table 15: differences to the starting points",
+        number=15,
+        slug="deltas",
+        title="Differences to the starting points",
         caption=result_caption(results, *PROTOCOLS, lead=lead),
         heads=(Head("reference", "Reference"),),
         columns=tuple(

@@ -65,7 +65,8 @@ class Table:
 
     Parameters
     ----------
-    name : file name without suffix; leads with the number in the paper
+    number : as in the paper
+    slug : the rest of the file name
     title, caption : the caption repeats protocol, folds and spread of every number
     heads : label columns
     columns : cell columns
@@ -73,7 +74,8 @@ class Table:
     group_key : name of the CSV column that holds the titles of the groups, if they have any
     """
 
-    name: str
+    number: int
+    slug: str
     title: str
     caption: str
     heads: tuple[Head, ...]
@@ -87,9 +89,25 @@ class Table:
             assert len(row.cells) == len(self.columns), (self.name, row)
 
     @property
+    def name(self) -> str:
+        """File name without suffix."""
+        return f"{self.number:02d}_{self.slug}"
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return f"Table {self.number}: {self.title}"
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """All rows in order."""
         return tuple(row for group in self.groups for row in group.rows)
+
+    @property
+    def has_text(self) -> tuple[bool, ...]:
+        """For each column whether its cells are words."""
+        columns = range(len(self.columns))
+        return tuple(any(isinstance(row.cells[i], str) for row in self.rows) for i in columns)
 
     @property
     def notes(self) -> tuple[str, ...]:

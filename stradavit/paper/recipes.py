@@ -25,8 +25,9 @@ def augmentation_table(settings: Settings) -> Table:
         for name, words in _OPERATORS.items()
     ]
     return Table(
-        name="03_augmentations",
-        title="Table 3: augmentation operators",
+        number=3,
+        slug="augmentations",
+        title="Augmentation operators",
         caption="Mild: reconstruction view and wide contrastive view; strong: additional "
         "contrastive view. Intervals are uniform, p is a probability; operators run in this order "
         "on [0, 1], then the view is clamped.",
@@ -49,8 +50,9 @@ def contrastive_loss_table(settings: Settings) -> Table:
         ),
     ]
     return Table(
-        name="04_contrastive_losses",
-        title="Table 4: parameters of the contrastive losses",
+        number=4,
+        slug="contrastive_losses",
+        title="Parameters of the contrastive losses",
         caption="As set for runs that start from ViT-MAE.",
         heads=(Head("variant", "Variant"),),
         columns=(Column("parameters", "Parameters"),),
@@ -80,8 +82,9 @@ def training_table(settings: Settings) -> Table:
     ]
     seeds = ", ".join(map(str, training.seeds))
     return Table(
-        name="05_training_settings",
-        title="Table 5: pretraining settings by branch",
+        number=5,
+        slug="training_settings",
+        title="Pretraining settings by branch",
         caption=f"The learning rate falls to zero; seeds: {seeds}.",
         heads=(Head("setting", "Setting"),),
         columns=tuple(column for column, _, _ in branches),

@@ -88,15 +88,14 @@ def to_markdown(table: Table) -> str:
         f"<sup>{number}</sup> {_escape_markdown(note)}"
         for number, note in enumerate(table.notes, start=1)
     ]
-    parts = [f"# {table.title}", "\n".join(lines), _escape_markdown(table.caption), *notes]
+    parts = [f"# {table.heading}", "\n".join(lines), _escape_markdown(table.caption), *notes]
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(table: Table) -> str:
     """A `table*` environment for the packages booktabs and graphicx."""
     heads, columns = len(table.heads), len(table.columns)
-    is_text = [any(isinstance(row.cells[i], str) for row in table.rows) for i in range(columns)]
-    alignment = "l" * heads + "".join("l" if text else "c" for text in is_text)
+    alignment = "l" * heads + "".join("l" if is_text else "c" for is_text in table.has_text)
     body: list[str] = []
     if any(column.group for column in table.columns):
         body += _latex_spans(table)
@@ -186,7 +185,8 @@ def _escape_markdown(text: str) -> str:
 
 
 def _markdown_rule(table: Table) -> list[str]:
-    return [":--"] * len(table.heads) + ["--:"] * len(table.columns)
+    sides = [":--" if is_text else "--:" for is_text in table.has_text]
+    return [":--"] * len(table.heads) + sides
 
 
 def _markdown_line(texts: list[str]) -> str:

@@ -77,5 +77,5 @@ def _index(tables: list[Table]) -> str:
     ]
     for table in tables:
         links = ", ".join(f"[{suffix[1:]}]({table.name}{suffix})" for suffix in FORMATS)
-        lines += [f"- **{table.title}** ({links}). {table.caption}"]
+        lines += [f"- **{table.heading}** ({links}). {table.caption}"]
     return "\n".join(lines) + "\n"

@@ -24,6 +24,7 @@ from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
 # The rows of Tables 6, 7 and 12 in the paper; an encoder is known by its title.
 PAPER_BASELINES = ("DINOv2-Base", "DINOv2-Small", "DINOv2-Base(R)", "ViT-MAE-Base")
 PAPER_DINOV2_STARTS = ("DINOv2-Base", "DINOv2-Base(R)")
+PAPER_DINOV2_LOSS: ContrastiveLoss = "hcl"
 
 TRANSDUCTIVE = "(transductive)"
 TRANSDUCTIVE_SENTENCE = (
@@ -33,9 +34,9 @@ TRANSDUCTIVE_SENTENCE = (
 RECONSTRUCTION_HEAD = Head("reconstruction_loss", "Reconstruction loss")
 CONTRASTIVE_HEAD = Head("contrastive_loss", "Contrastive loss")
 BRANCH_TITLES: dict[Branch, str] = {
-    "reconstruction": "reconstruction-only branch",
-    "contrastive": "contrastive-only branch",
-    "two_stage": "two-stage branch",
+    "reconstruction": "Reconstruction-only branch",
+    "contrastive": "Contrastive-only branch",
+    "two_stage": "Two-stage branch",
 }
 SHORT_NAMES: dict[Protocol, str] = {"linear_probe": "probe", "finetune": "finetune"}
 
@@ -48,11 +49,11 @@ def baseline_tables(results: Results) -> list[Table]:
         for title, start in _titled_starts(results.settings, PAPER_BASELINES, results.starts):
             configuration = Configuration("start", start) if start else None
             rows += _rows(results, protocol, (title,), configuration)
-        name = f"{number:02d}_baselines_{SHORT_NAMES[protocol]}"
-        title = f"Table {number}: baselines, {PROTOCOL_TITLES[protocol].lower()}"
-        lead = "(R) marks register tokens."
-        heads = (Head("model", "Model"),)
-        tables.append(_table(results, name, title, lead, heads, [RowGroup(tuple(rows))], protocol))
+        slug = f"baselines_{SHORT_NAMES[protocol]}"
+        title = f"Baselines, {PROTOCOL_TITLES[protocol].lower()}"
+        heads, groups = (Head("model", "Model"),), [RowGroup(tuple(rows))]
+        caption = result_caption(results, protocol, lead="(R) marks register tokens.")
+        tables.append(_table(results, number, slug, title, caption, heads, groups))
     return tables
 
 
@@ -82,17 +83,14 @@ def two_stage_tables(results: Results) -> list[Table]:
 def dinov2_table(results: Results) -> Table:
     """Table 12: contrastive-only runs that start from DINOv2, HCL unless a row says otherwise."""
     grid = results.settings.matrix.dinov2
-    losses = (
-        "hcl",
-        *(loss for loss in CONTRASTIVE_LOSSES if loss in grid.losses and loss != "hcl"),
-    )
+    losses = [loss for loss in CONTRASTIVE_LOSSES if loss in (*grid.losses, PAPER_DINOV2_LOSS)]
     rows: list[Row] = []
     for protocol in PROTOCOLS:
         starts = _titled_starts(results.settings, PAPER_DINOV2_STARTS, grid.starts)
         for title, start in starts:
             for loss in losses:
                 for registers in grid.registers:
-                    label = title + ("" if loss == "hcl" else f", {LOSS_TITLES[loss]}")
+                    label = title + ("" if loss == PAPER_DINOV2_LOSS else f", {LOSS_TITLES[loss]}")
                     if len(grid.registers) > 1:
                         label += f", R = {registers}"
                     run = (
@@ -102,10 +100,10 @@ def dinov2_table(results: Results) -> Table:
                     )
                     rows += _rows(results, protocol, (PROTOCOL_TITLES[protocol], label), run)
     heads = (Head("setting", "Setting"), Head("initialization", "Initialization"))
-    title = "Table 12: contrastive-only branch from DINOv2"
-    lead = "Contrastive loss: HCL."
+    title = "Contrastive-only branch from DINOv2"
+    caption = result_caption(results, *PROTOCOLS, lead="Contrastive loss: HCL.")
     groups = [RowGroup(tuple(rows))]
-    return _table(results, "12_dinov2_init", title, lead, heads, groups, *PROTOCOLS)
+    return _table(results, 12, "dinov2_init", title, caption, heads, groups)
 
 
 def _branch_tables(
@@ -132,9 +130,10 @@ def _branch_tables(
                     init = encoder_title(results.settings, start)
                     title = f"{init} init, {title[0].lower()}{title[1:]}"
                 groups.append(RowGroup(tuple(rows), title))
-        name = f"{number:02d}_{branch}_{SHORT_NAMES[protocol]}"
-        heading = f"Table {number}: {BRANCH_TITLES[branch]}, {PROTOCOL_TITLES[protocol].lower()}"
-        tables.append(_table(results, name, heading, "", heads, groups, protocol))
+        slug = f"{branch}_{SHORT_NAMES[protocol]}"
+        heading = f"{BRANCH_TITLES[branch]}, {PROTOCOL_TITLES[protocol].lower()}"
+        caption = result_caption(results, protocol)
+        tables.append(_table(results, number, slug, heading, caption, heads, groups))
     return tables
 
 
@@ -174,23 +173,23 @@ def _row(
 
 def _table(
     results: Results,
-    name: str,
+    number: int,
+    slug: str,
     title: str,
-    lead: str,
+    caption: str,
     heads: tuple[Head, ...],
     groups: Sequence[RowGroup],
-    *protocols: Protocol,
 ) -> Table:
+    """A table with the benchmarks' scores in its columns."""
     settings = results.settings
     columns = tuple(
         Column(f"{benchmark} {metric}", printed, benchmark_title(settings, benchmark), True)
         for benchmark in settings.benchmarks
         for metric, printed in METRIC_TITLES.items()
     )
-    caption = result_caption(results, *protocols, lead=lead)
     if any(row.labels[-1].endswith(TRANSDUCTIVE) for group in groups for row in group.rows):
         caption += f" {TRANSDUCTIVE_SENTENCE}"
-    return Table(name, title, caption, heads, columns, tuple(groups))
+    return Table(number, slug, title, caption, heads, columns, tuple(groups))
 
 
 def _titled_starts(

@@ -11,17 +11,80 @@ import io
 import json
 import logging
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stradavit.files import atomic_path, sha256_of, sha256_of_text, write_json
+from stradavit.models.weights import weight_file
+from stradavit.settings.training import PretrainSettings
+from stradavit.training.record import Window
 
 logger = logging.getLogger(__name__)
 
 KEEP = 2
 _NAME = re.compile(r"(?P<updates>\d{9})-(?P<sha256>[0-9a-f]{64})\.pt")
+
+
+@dataclass
+class RunState:
+    """All that a run carries from one update to the next.
+
+    Randomness is not among it: it is a function of the position. Neither are rates.
+
+    Attributes
+    ----------
+    modules, optimiser : written and restored in place
+    code : hash of the code; another one is only warned about
+    updates : optimiser updates done; epoch and place within it follow from it
+    since_step, since_epoch : sums for the next line of each kind
+    outcome : values of the last epoch
+    is_collapsed : whether the embeddings had collapsed when they were last measured
+    """
+
+    modules: dict[str, nn.Module]
+    optimiser: torch.optim.Optimizer
+    code: str
+    updates: int = 0
+    since_step: Window = field(default_factory=Window)
+    since_epoch: Window = field(default_factory=Window)
+    outcome: dict[str, Any] = field(default_factory=dict)
+    is_collapsed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain containers."""
+        return {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "code": self.code,
+            "updates": self.updates,
+            "since_step": self.since_step.sums,
+            "since_epoch": self.since_epoch.sums,
+            "outcome": self.outcome,
+            "is_collapsed": self.is_collapsed,
+        }
+
+    def restore(self, saved: dict[str, Any] | None) -> None:
+        """Take over a checkpoint, if there is one."""
+        if saved is None:
+            return
+        if saved["code"] != self.code:
+            logger.warning(
+                "The checkpoint was written by other code. Delete the folder `checkpoints` to "
+                "start over, or let the run be a mixture of both."
+            )
+        for name, module in self.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.updates, self.outcome = saved["updates"], saved["outcome"]
+        self.is_collapsed = saved["is_collapsed"]
+        self.since_step, self.since_epoch = (
+            Window(saved["since_step"]),
+            Window(saved["since_epoch"]),
+        )
 
 
 class Checkpoints:
@@ -38,8 +101,8 @@ class Checkpoints:
         name = sha256_of_text(json.dumps(identity, sort_keys=True))[:16]
         self.folder = Path(out_dir) / "checkpoints" / name
 
-    def save(self, updates: int, state: dict[str, Any]) -> Path:
-        """Write the state after so many updates, then forget all but the newest `KEEP`.
+    def save(self, state: RunState) -> Path:
+        """Write the state, then forget all checkpoints but the newest `KEEP`.
 
         Whatever claims to be as far or farther was damaged, or the run would have started there.
         """
@@ -48,9 +111,9 @@ class Checkpoints:
             abandoned.unlink()  # half-written when a former process was killed
         write_json(self.folder / "identity.json", self.identity)
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state.to_dict(), buffer)
         digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        path = self.folder / f"{updates:09d}-{digest}.pt"
+        path = self.folder / f"{state.updates:09d}-{digest}.pt"
         with atomic_path(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
         older = [other for other in self.paths() if other.name[:9] < path.name[:9]]
@@ -97,3 +160,20 @@ def _parts(path: Path) -> dict[str, str]:
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return match.groupdict()
+
+
+def identity_of(
+    settings: PretrainSettings, corpus_path: Path, start_dir: Path, world: int
+) -> dict[str, Any]:
+    """All that decides the weights of a run, as JSON: settings, corpus, start, devices.
+
+    The number of devices belongs to it: with `batch_size` per device it decides which cutouts
+    are contrasted with each other.
+    """
+    start_files = ("config.json", "preprocessor_config.json", weight_file(start_dir).name)
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "corpus": sha256_of(corpus_path),
+        "start": {name: sha256_of(start_dir / name) for name in start_files},
+        "devices": world,
+    }

@@ -31,13 +31,20 @@ class Team:
         if self.world > 1:
             dist.barrier()
 
-    def sum_(self, tensors: list[Tensor]) -> None:
-        """Replace float32 tensors by their sums over all devices, in one message."""
+    def sum_gradients(self, parameters: list[nn.Parameter], tally: Tensor) -> None:
+        """Replace gradients, and a float32 `tally` beside them, by their sums over all devices.
+
+        One message for all; a gradient that is missing here (no cutouts were left) counts as zero.
+        """
         if self.world == 1:
             return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        tensors = [*(p.grad for p in parameters if p.grad is not None), tally]
         message = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(message)
-        sums = message.split([tensor.numel() for tensor in tensors])
+        sums = torch.split(message, [tensor.numel() for tensor in tensors])
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.copy_(total.view_as(tensor))
 
@@ -84,7 +91,7 @@ class _SumOverTeam(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
@@ -108,7 +115,7 @@ class TeamBatchNorm(nn.BatchNorm1d):
         mean = _SumOverTeam.apply(rows.sum(0)) / n
         variance = _SumOverTeam.apply((rows - mean).square().sum(0)) / n
         self._update_running_statistics(mean.detach(), (variance * n / (n - 1)).detach())
-        normalised = (rows - mean) * torch.rsqrt(variance + self.eps)
+        normalised: Tensor = (rows - mean) * torch.rsqrt(variance + self.eps)
         if self.affine:
             normalised = normalised * self.weight + self.bias
         return normalised

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.settings.training import LoaderSettings
-from stradavit.training.sampler import MicroBatch
+from stradavit.training.sampler import MicroBatch, Numbers
 
 
 class _Reader(Dataset[tuple[MicroBatch, Tensor]]):
@@ -41,7 +41,7 @@ class _Listed(Sampler[MicroBatch]):
         return iter(self._batches)
 
 
-def read_cutouts(corpus: Corpus, numbers: Any) -> Tensor:
+def read_cutouts(corpus: Corpus, numbers: Numbers) -> Tensor:
     """Cutouts as stored: (k, 1, size, size) uint16, 65535 standing for 1."""
     return torch.from_numpy(corpus.read(numbers)).unsqueeze(1)
 
@@ -75,7 +75,7 @@ def read_ahead(
     return iter(loader)
 
 
-def _as_it_is(item: tuple[MicroBatch, Tensor]) -> tuple[MicroBatch, Tensor]:
+def _as_it_is(item: Any) -> Any:
     return item
 
 

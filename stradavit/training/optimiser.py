@@ -21,7 +21,8 @@ def adamw(
 
     The authors decay CLS and register tokens too; MAE and DINOv2 do not, and neither do we.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in modules.values():
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:

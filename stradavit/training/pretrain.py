@@ -6,7 +6,9 @@ functions of (seed, epoch, cutout), and a checkpoint holds all the rest.
 """
 
 import logging
+import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,29 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from stradavit.cutouts.corpus import Corpus
-from stradavit.errors import TrainingError
-from stradavit.files import sha256_of
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.training import LoaderSettings, PretrainSettings
-from stradavit.training.checkpoint import Checkpoints
-from stradavit.training.collapse import spread
+from stradavit.training.alarms import not_finite, watch_spread
+from stradavit.training.checkpoint import Checkpoints, RunState, identity_of
 from stradavit.training.distributed import Team, team
 from stradavit.training.loader import read_ahead
 from stradavit.training.optimiser import adamw
-from stradavit.training.record import Clock, Record, Sums
+from stradavit.training.record import Passed, Record, timed
 from stradavit.training.resampling import draw_views
-from stradavit.training.sampler import Numbers, Plan
+from stradavit.training.sampler import Plan
 from stradavit.training.schedule import learning_rate, warmup_epochs
 from stradavit.training.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
-_NAMED_CUTOUTS = 8
+_EXIT_TERMINATED = 128 + signal.SIGTERM
+# Of one process on one machine, so neither final numbers nor in the model card.
+_RATES = ("cutouts_per_s", "stall_fraction")
 
 
 def pretrain(
@@ -48,9 +50,9 @@ def pretrain(
 ) -> None:
     """Train one encoder and write its folder; continue from its last checkpoint if there is one.
 
-    Beside the encoder: ``metrics.jsonl``, ``tensorboard/`` and, until the run is done,
-    ``checkpoints/``. On SIGTERM the run writes a checkpoint after the current update and exits
-    with 143.
+    Beside the encoder it leaves ``metrics.jsonl`` and ``tensorboard/`` and, until it is done,
+    ``checkpoints/``. On SIGTERM it writes a checkpoint after the current update and exits with
+    143.
 
     Parameters
     ----------
@@ -58,16 +60,18 @@ def pretrain(
     corpus_path : index of the cutouts to train on
     start_dir : encoder folder to start from
     out_dir : encoder folder to write
-    loader : what decides only speed; its `threads` may change the last bits of float sums
+    loader : what decides only speed; `threads` can change the last bits of sums all the same
 
     Raises
     ------
     TrainingError
-        On a non-finite loss or gradient, a corpus too small for one micro-batch, or a missing
-        device.
+        If a loss or gradient is not finite, the corpus is smaller than a micro-batch, or there is
+        no such device.
+    DataError
+        If corpus or start cannot be read.
     """
     torch.set_num_threads(loader.threads)
-    with team(loader.device) as here, _sigterm() as stop:
+    with team(loader.device) as here, _terminated() as stop:
         _train(settings, Path(corpus_path), Path(start_dir), Path(out_dir), loader, here, stop)
 
 
@@ -78,7 +82,7 @@ def _train(
     out_dir: Path,
     loader: LoaderSettings,
     here: Team,
-    stop: list[int],
+    stop: threading.Event,
 ) -> None:
     phase = settings.phase
 
@@ -90,68 +94,195 @@ def _train(
         effective_batch=phase.effective_batch,
         drop_last=phase.drop_last,
         seed=settings.seed,
+        equal_shares=settings.objective == "contrastive",
         rank=here.rank,
         world=here.world,
     )
-    n_updates = phase.epochs * plan.updates_per_epoch
-    n_warmup = warmup_epochs(phase.epochs, phase.warmup_fraction) * plan.updates_per_epoch
+    per_epoch = plan.updates_per_epoch
+    n_updates = phase.epochs * per_epoch
+    n_warmup = warmup_epochs(phase.epochs, phase.warmup_fraction) * per_epoch
 
     # Model and optimiser.
     task = task_of(settings, start_dir, here)
     optimiser, parameters = adamw(task.modules, phase.optimiser)
 
-    # Resume: our own last checkpoint, else the weights of the start, which are loaded already.
-    code = code_hash(__name__)
+    # Resume from our own last checkpoint, else go on with the start's weights, loaded already.
     checkpoints = Checkpoints(out_dir, identity_of(settings, corpus_path, start_dir, here.world))
-    state = checkpoints.load()
-    since_log, since_epoch, update, outcome = Sums(), Sums(), 0, dict[str, Any]()
-    if state is not None:
-        if state["code"] != code:
-            logger.warning("The checkpoint was written by other code; the run will be a mixture.")
-        for name, module in task.modules.items():
-            module.load_state_dict(state["modules"][name])
-        optimiser.load_state_dict(state["optimiser"])
-        since_log, since_epoch = Sums(state["since_log"]), Sums(state["since_epoch"])
-        update, outcome = state["updates"], state["outcome"]
-    here.barrier()
-    record = Record(out_dir, update) if here.is_writer else None
-    logger.info(
-        "Pretraining on %s (%d device(s), %s): %d cutouts, %d per update (%d × %d × %d), "
-        "learning rate %g, %d epochs, %d of %d updates done",
-        here.device,
-        here.world,
-        phase.precision,
-        len(corpus),
-        plan.accumulation * plan.micro_batch,
-        plan.batch_size,
-        here.world,
-        plan.accumulation,
-        phase.optimiser.learning_rate,
-        phase.epochs,
-        update,
-        n_updates,
-    )
+    run = RunState(task.modules, optimiser, code_hash(__name__))
+    run.restore(checkpoints.load())
+    here.barrier()  # nobody may write a checkpoint while another still reads
+    record = Record(out_dir, run.updates, here.is_writer)
 
     # Loop.
+    bar = _announce(out_dir.name, settings, plan, here, run.updates, n_updates)
+    saved_at, waited_s = time.monotonic(), 0.0
+    passed: list[Passed] = []
+    embeddings: Tensor | None = None
     batches = read_ahead(
         corpus_path,
-        plan.micro_batches(phase.epochs, update),
+        plan.micro_batches(phase.epochs, run.updates),
         loader,
         pin_memory=here.device.type == "cuda",
     )
-    bar = progress(
+    for seconds, (batch, cutouts) in timed(batches):
+        waited_s += seconds
+        position = run.updates / per_epoch
+        if len(batch.numbers):
+            views = draw_views(
+                task.recipe,
+                corpus,
+                batch,
+                cutouts,
+                seed=settings.seed,
+                resamplings=settings.views.empty.resamplings,
+                device=here.device,
+            )
+            with torch.autocast(here.device.type, torch.bfloat16, phase.precision == "bf16"):
+                loss, embeddings = task.loss(views, batch.epoch, position)
+            (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
+            passed.append(
+                Passed(views.numbers, loss.detach(), views.n_resampled, views.n_still_empty)
+            )
+        if not batch.ends_update:
+            continue
+
+        # One update: the mean over all its cutouts on all devices, then one step.
+        tally = _tally(passed, stop.is_set(), here.device)
+        here.sum_gradients(parameters, tally)
+        grad_norm = float(nn.utils.clip_grad_norm_(parameters, phase.clip_norm))
+        loss_sum, n_resampled, n_still_empty, n_stopped = tally.tolist()
+        if not math.isfinite(loss_sum) or not math.isfinite(grad_norm):
+            raise not_finite(batch.epoch, batch.step, grad_norm, passed, corpus)
+        rate = learning_rate(run.updates, n_updates, n_warmup, phase.optimiser.learning_rate)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        run.updates += 1
+
+        # Record.
+        for window in (run.since_step, run.since_epoch):
+            window.add(
+                batch.n_update,
+                waited_s,
+                loss=loss_sum,
+                grad_norm=grad_norm,
+                resampled=n_resampled,
+                still_empty=n_still_empty,
+            )
+        if bar is not None:
+            bar.update(batch.n_update)
+        passed, waited_s = [], 0.0
+        is_logged = run.updates % loader.log_every_steps == 0
+        if is_logged or batch.ends_epoch:
+            present = {"learning_rate": rate, **task.at(position)}
+            if embeddings is not None and here.is_writer:
+                seen = watch_spread(embeddings, run.updates, run.is_collapsed)
+                run.is_collapsed = bool(seen["collapsed"])
+                present |= seen
+            if is_logged:
+                line = run.since_step.close() | present
+                record.write("step", run.updates, batch.epoch + 1, line)
+            if batch.ends_epoch:
+                run.outcome = run.since_epoch.close() | present
+                record.write("epoch", run.updates, batch.epoch + 1, run.outcome)
+
+        # Save.
+        epochs_done = batch.epoch + 1 if batch.ends_epoch else 0
+        is_due = (
+            n_stopped > 0
+            or run.updates == n_updates
+            or (epochs_done and epochs_done % loader.checkpoint_every_epochs == 0)
+            or time.monotonic() - saved_at > loader.checkpoint_every_s
+        )
+        if is_due and here.is_writer:
+            checkpoints.save(run)
+            saved_at = time.monotonic()
+        if n_stopped:
+            logger.warning("Terminated after update %d; start again to go on", run.updates)
+            raise SystemExit(_EXIT_TERMINATED)
+    if bar is not None:
+        bar.close()
+
+    # The encoder itself; with it, the run's checkpoints have served.
+    if here.is_writer:
+        numbers = {name: run.outcome[name] for name in run.outcome if name not in _RATES}
+        record.write("end", run.updates, phase.epochs, numbers)
+        card = {
+            "title": out_dir.name,
+            "start": start_dir.name,
+            "identity": checkpoints.identity,
+            "corpus": {"cutouts": len(corpus), "counts": corpus.counts()},
+            "code": run.code,
+            "updates": run.updates,
+            "result": numbers,
+        }
+        task.save(out_dir, card)
+        checkpoints.remove()
+    record.close()
+    here.barrier()
+
+
+def _announce(
+    name: str, settings: PretrainSettings, plan: Plan, here: Team, done: int, n_updates: int
+) -> "tqdm[Any] | None":
+    """Log what starts, and show a bar over all cutouts of the run."""
+    if not here.is_writer:
+        return None
+    phase = settings.phase
+    logger.info(
+        "%s: %s, %d x %s in %s, %d cutouts; %d a device x %d devices x %d accumulated = %d an "
+        "update (%d asked for); learning rate %g; %d epochs of %d updates, %d of %d done",
+        name,
+        settings.loss,
+        here.world,
+        here.device.type,
+        phase.precision,
+        plan.n_cutouts,
+        plan.batch_size,
+        plan.world,
+        plan.accumulation,
+        plan.accumulation * plan.micro_batch,
+        phase.effective_batch,
+        phase.optimiser.learning_rate,
+        phase.epochs,
+        plan.updates_per_epoch,
+        done,
+        n_updates,
+    )
+    return progress(
         total=phase.epochs * plan.cutouts_per_epoch,
-        initial=plan.cutouts_before(update),
-        desc=out_dir.name,
+        initial=plan.cutouts_before(done),
+        desc=name,
         unit="cutouts",
     )
-    clock, saved_at = Clock(), time.monotonic()
-    passed: list[tuple[Numbers, Tensor]] = []
-    for batch, stored in clock.timed(batches):
-        temperature = task.temperature(update, n_warmup)
-        views, numbers, n_resampled = draw_views(task, corpus, batch, stored, settings, here.device)
-        with torch.autocast(here.device.type, torch.bfloat16, enabled=phase.precision == "bf16"):
-            loss, embeddings = task.loss(views, batch, numbers, temperature)
-        (loss * batch.weight).backward()
-        passed.append((numbers, loss.detach()))
-    raise NotImplementedError
+
+
+def _tally(passed: list[Passed], is_stopped: bool, device: torch.device) -> Tensor:
+    """This device's sums over an update: loss of all cutouts, replaced, still empty, stop asked.
+
+    Returns
+    -------
+    (4,) float32
+    """
+    tally = torch.zeros(4, device=device)
+    for one in passed:
+        tally[0] += one.loss * len(one.numbers)
+        tally[1] += one.n_resampled
+        tally[2] += one.n_still_empty
+    tally[3] += is_stopped
+    return tally
+
+
+@contextmanager
+def _terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets; the loop looks at it after every update."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may handle signals
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, previous)

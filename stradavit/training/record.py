@@ -2,114 +2,144 @@
 
 import json
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
 
 from stradavit.files import atomic_path
 
-
-class Sums:
-    """Running sums since a point of the run; they are part of a checkpoint."""
-
-    FIELDS = ("cutouts", "loss", "updates", "grad_norm", "resampled", "still_empty")
-
-    def __init__(self, state: dict[str, float] | None = None) -> None:
-        self._state = dict.fromkeys(self.FIELDS, 0.0) if state is None else dict(state)
-
-    def add(self, **values: float) -> None:
-        """Add to the named sums."""
-        for name, value in values.items():
-            self._state[name] += value
-
-    def means(self) -> dict[str, float]:
-        """Loss per cutout, gradient norm per update, and the counts."""
-        state = self._state
-        return {
-            "loss": state["loss"] / max(state["cutouts"], 1),
-            "grad_norm": state["grad_norm"] / max(state["updates"], 1),
-            "n_cutouts": int(state["cutouts"]),
-            "n_resampled": int(state["resampled"]),
-            "n_still_empty": int(state["still_empty"]),
-        }
-
-    def state(self) -> dict[str, float]:
-        """For a checkpoint."""
-        return dict(self._state)
+Item = TypeVar("Item")
 
 
-class Clock:
-    """Time since the last reading, and how much of it went into waiting for the reader."""
+class Passed(NamedTuple):
+    """A micro-batch that went through the network.
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._waited = 0.0
-        self._cutouts = 0
+    `numbers` (b,) int64 of the cutouts shown, () `loss`, and what `DrawnViews` counts.
+    """
 
-    def waited(self, seconds: float) -> None:
-        """Count time spent waiting for the reader."""
-        self._waited += seconds
+    numbers: Tensor
+    loss: Tensor
+    n_resampled: int
+    n_still_empty: int
 
-    def passed(self, cutouts: int) -> None:
-        """Count cutouts, over all devices."""
+
+class Window:
+    """Sums over the updates since the last line of a kind; they survive in a checkpoint.
+
+    Rates do not: they are of this process alone.
+    """
+
+    def __init__(self, sums: dict[str, float] | None = None) -> None:
+        self._restart()
+        self.sums.update(sums or {})
+
+    def add(self, cutouts: int, waited_s: float, **sums: float) -> None:
+        """Add an update of so many cutouts; `sums` are `loss` (over cutouts) and counts."""
+        for name, value in {"updates": 1, "cutouts": cutouts, **sums}.items():
+            self.sums[name] = self.sums.get(name, 0) + value
         self._cutouts += cutouts
+        self._waited_s += waited_s
 
-    def read(self) -> dict[str, float]:
-        """Cutouts per second and the share of time waiting, then start anew."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        values = {
-            "cutouts_per_s": self._cutouts / elapsed,
-            "stall_fraction": self._waited / elapsed,
+    def close(self) -> dict[str, float]:
+        """The values of a line; the window starts anew.
+
+        `loss` is the mean over cutouts, `grad_norm` over updates, names with ``n_`` are counts,
+        `stall_fraction` is the share of the time spent waiting for the reader.
+        """
+        elapsed_s = max(time.monotonic() - self._started, 1e-9)
+        sums = self.sums
+        values: dict[str, float] = {
+            "loss": sums["loss"] / sums["cutouts"],
+            "grad_norm": sums["grad_norm"] / sums["updates"],
+            "n_cutouts": int(sums["cutouts"]),
+            "n_resampled": int(sums["resampled"]),
+            "n_still_empty": int(sums["still_empty"]),
+            "cutouts_per_s": self._cutouts / elapsed_s,
+            "stall_fraction": self._waited_s / elapsed_s,
         }
-        self.__init__()  # type: ignore[misc]
+        self._restart()
         return values
+
+    def _restart(self) -> None:
+        self.sums: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._cutouts, self._waited_s = 0, 0.0
+
+
+def timed(items: Iterable[Item]) -> Iterator[tuple[float, Item]]:
+    """Each item with the seconds it was waited for."""
+    iterator = iter(items)
+    while True:
+        asked = time.monotonic()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        yield time.monotonic() - asked, item
 
 
 class Record:
-    """``metrics.jsonl`` and ``tensorboard/`` of a run, written by one process.
+    """``metrics.jsonl`` and ``tensorboard/`` of a run; the writer's alone.
 
-    A resumed run drops what lies after its checkpoint, so no line appears twice.
+    Lines are written before the checkpoint of the same update. A resumed run drops what lies
+    after its checkpoint, so none is lost and none appears twice.
 
     Parameters
     ----------
     out_dir : folder of the encoder
-    updates_done : updates the run has behind it; later lines are dropped
+    updates_done : updates the run has behind it
+    is_writer : False makes an object that writes nothing
     """
 
-    def __init__(self, out_dir: Path, updates_done: int) -> None:
-        # Slow to import, and of no use to the other ranks.
+    def __init__(self, out_dir: Path, updates_done: int, is_writer: bool) -> None:
+        self._path = Path(out_dir) / "metrics.jsonl"
+        self._board: Any = None
+        if not is_writer:
+            return
+        # Slow to import, and of no use to the others.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = Path(out_dir) / "metrics.jsonl"
-        kept = [line for line in self._lines() if line["update"] <= updates_done]
+        kept = [
+            line
+            for line in _read_lines(self._path)
+            if line["update"] <= updates_done and line["kind"] != "end"
+        ]
         with atomic_path(self._path) as temporary:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        self._board: Any = SummaryWriter(
-            str(Path(out_dir) / "tensorboard"), purge_step=updates_done + 1
-        )
+        self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=updates_done + 1)
 
     def write(self, kind: str, update: int, epoch: int, values: dict[str, Any]) -> None:
-        """Append a line; `update` and `epoch` count from 1 and are complete when written."""
+        """Append a line of kind `step`, `epoch` or `end`.
+
+        `update` and `epoch` count from 1.
+        """
+        if self._board is None:
+            return
         line = {"kind": kind, "update": update, "epoch": epoch, **values}
         with self._path.open("a", encoding="utf-8") as opened:
             opened.write(_line(line))
         for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, update)
+            self._board.add_scalar(f"{kind}/{name}", float(value), update)
         self._board.flush()
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
-    def _lines(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        lines = []
-        for text in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break  # cut off by a kill
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
         return lines
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break  # a kill cut the last line off
+    return lines
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -16,62 +16,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stradavit.errors import TrainingError
+from stradavit.views.random import cutout_keys, fold, positions
 
 Numbers = NDArray[np.int64]
 
-# Streams of the keyed hash; two uses of one key would be correlated.
-_ORDER, _REPLACEMENT = 1, 2
+# What a cutout's key is folded with: apart from the streams of `stradavit.views.random`.
+_ORDER, _REPLACEMENT = 1000, 1001
 
 
 def epoch_order(seed: int, epoch: int, n_cutouts: int) -> Numbers:
     """The order of an epoch: the cutouts sorted by a keyed hash of their number.
 
-    Unlike a generator's permutation it does not depend on the numpy version.
-
     Returns
     -------
     (n_cutouts,) int64, a permutation of ``arange(n_cutouts)``
     """
-    numbers = np.arange(n_cutouts, dtype=np.int64)
-    return np.argsort(_keyed_hash(numbers, _ORDER, seed, epoch), kind="stable").astype(np.int64)
+    hashes = fold(cutout_keys(seed, epoch, torch.arange(n_cutouts)), _ORDER)
+    return np.argsort(hashes.numpy(), kind="stable")
 
 
-def replacements(
-    seed: int, epoch: int, numbers: Numbers, attempt: int, n_cutouts: int
-) -> Numbers:
+def replacements(seed: int, epoch: int, numbers: Tensor, attempt: Tensor, n_cutouts: int) -> Tensor:
     """The cutouts that stand in for cutouts whose views are empty.
 
     Parameters
     ----------
     numbers : (k,) int64, the cutouts first drawn
-    attempt : 1 for the first replacement
+    attempt : (k,) int64, 1 for the first replacement
 
     Returns
     -------
     (k,) int64 in [0, n_cutouts)
     """
-    hashed = _keyed_hash(numbers, _REPLACEMENT, seed, epoch, attempt)
-    return (hashed % np.uint64(n_cutouts)).astype(np.int64)
-
-
-def _keyed_hash(numbers: Numbers, *key: int) -> NDArray[np.uint64]:
-    """64 well-mixed bits for each number: SplitMix64 (Steele et al. 2014) chained over the key."""
-    state = np.uint64(0)
-    # The products are meant to wrap around.
-    with np.errstate(over="ignore"):
-        for word in key:
-            state = _mix(state ^ np.uint64(word & 0xFFFF_FFFF_FFFF_FFFF))
-        return np.asarray(_mix(_mix(numbers.astype(np.uint64)) ^ state), dtype=np.uint64)
-
-
-def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64] | np.uint64:
-    x = x + np.uint64(0x9E37_79B9_7F4A_7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
-    return x ^ (x >> np.uint64(31))
+    keys = fold(cutout_keys(seed, epoch, numbers, attempt), _REPLACEMENT)
+    return positions(keys, 1, n_cutouts)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -111,6 +93,8 @@ class Plan:
         an update has ``ceil(effective_batch / (batch_size × world)) × batch_size × world``
         cutouts, fewer only at the end of an epoch.
     drop_last : leave out the last, incomplete micro-batch of an epoch
+    equal_shares : leave out what is left when the last micro-batch is shared equally, fewer than
+        one cutout per device; the contrastive loss gathers equally many keys from all
 
     Raises
     ------
@@ -123,6 +107,7 @@ class Plan:
     effective_batch: int
     drop_last: bool
     seed: int
+    equal_shares: bool = False
     rank: int = 0
     world: int = 1
 
@@ -146,8 +131,11 @@ class Plan:
 
     @property
     def cutouts_per_epoch(self) -> int:
-        """Cutouts shown in an epoch; all of them unless the last micro-batch is dropped."""
-        return self.n_cutouts - self.n_cutouts % self.micro_batch * self.drop_last
+        """Cutouts shown in an epoch; all of them unless `drop_last` or `equal_shares`."""
+        multiple = self.world if self.equal_shares else 1
+        if self.drop_last:
+            multiple = self.micro_batch
+        return self.n_cutouts - self.n_cutouts % multiple
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,6 +146,12 @@ class Plan:
     def updates_per_epoch(self) -> int:
         """Optimiser updates per epoch."""
         return -(-self.steps_per_epoch // self.accumulation)
+
+    def cutouts_before(self, updates: int) -> int:
+        """Cutouts shown, over all devices, in the first so many updates of the run."""
+        epochs, within = divmod(updates, self.updates_per_epoch)
+        per_update = self.accumulation * self.micro_batch
+        return epochs * self.cutouts_per_epoch + within * per_update
 
     def micro_batches(self, epochs: int, updates_done: int = 0) -> Iterator[MicroBatch]:
         """This device's micro-batches of all epochs, from the first one not yet used.

@@ -11,7 +11,7 @@ rule tables:
     output:
         report(
             directory("results/tables"),
-            patterns=["{table}.md"],
+            patterns=["{table}.csv"],
             caption="../report/tables.rst",
             category="Tables",
         ),

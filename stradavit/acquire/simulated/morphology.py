@@ -55,10 +55,6 @@ class Gaussians:
         """Turned by half a turn, so that a side drawn to the right lies on the left."""
         return Gaussians(-self.x, -self.y, self.flux, self.sigma)
 
-    def flipped(self) -> "Gaussians":
-        """Mirrored at the x axis."""
-        return Gaussians(self.x, -self.y, self.flux, self.sigma)
-
 
 def joined(*parts: Gaussians) -> Gaussians:
     """All Gaussians of several parts as one source."""
@@ -122,7 +118,7 @@ def _fading_jet(rng: np.random.Generator, bend_rad: float) -> Gaussians:
     s = np.linspace(0.06, 1.0, 44)
     x, y = _along(rng, s, bend_rad)
     sigma = rng.uniform(0.03, 0.06) + rng.uniform(0.12, 0.26) * s ** rng.uniform(1.0, 1.6)
-    fade = rng.uniform(0.35, 0.8)
+    fade = rng.uniform(0.45, 0.95)
     flux = np.exp(-s / fade) * rng.lognormal(0.0, 0.25, s.size) * (0.35 + s)
     jitter = 0.25 * sigma * rng.standard_normal((2, s.size))
     return Gaussians(x + jitter[0], y + jitter[1], flux / flux.sum(), sigma)
@@ -143,7 +139,7 @@ def _hotspot_lobe(rng: np.random.Generator, bend_rad: float) -> Gaussians:
     hot = Gaussians(
         x[-1] + spread[0],
         y[-1] + spread[1],
-        rng.uniform(0.25, 0.5) * rng.dirichlet(np.full(n_spots, 2.0)),
+        rng.uniform(0.2, 0.45) * rng.dirichlet(np.full(n_spots, 2.0)),
         rng.uniform(0.035, 0.06, n_spots),
     )
     return joined(lobe, hot)
@@ -231,7 +227,10 @@ def compact(rng: np.random.Generator) -> Gaussians:
     """A source that the beam barely resolves."""
     n = int(rng.integers(1, 3))
     return Gaussians(
-        rng.uniform(-1.0, 1.0, n), rng.uniform(-0.3, 0.3, n), rng.dirichlet(np.full(n, 2.0)), np.full(n, 0.2)
+        rng.uniform(-1.0, 1.0, n),
+        rng.uniform(-0.3, 0.3, n),
+        rng.dirichlet(np.full(n, 2.0)),
+        np.full(n, 0.2),
     )
 
 

@@ -1,0 +1,94 @@
+"""The acquired form of a labelled benchmark: one CSV row for each image."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stradavit.acquire.table import from_table, read_table, relative_to_table, write_table
+from stradavit.errors import LabelError
+
+COLUMNS = ("image", "path", "member", "label", "source", "ra_deg", "dec_deg")
+REMEDY = "Delete it and acquire the benchmark again."
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One labelled image.
+
+    Parameters
+    ----------
+    image : unique id
+    path : absolute; the file, folder or archive the image lies in
+    member : running number of the image within `path`, None if the file holds just this image
+    label : name of the class
+    source : name of the source; images of one source must share a fold
+    ra_deg, dec_deg : position, NaN if unknown
+    """
+
+    image: str
+    path: Path
+    member: int | None
+    label: str
+    source: str
+    ra_deg: float
+    dec_deg: float
+
+
+def write_labels(path: Path, rows: Sequence[LabelledImage]) -> None:
+    """Write labels in the given order."""
+    write_table(
+        path,
+        COLUMNS,
+        [
+            (
+                row.image,
+                relative_to_table(row.path, path),
+                "" if row.member is None else row.member,
+                row.label,
+                row.source,
+                _degrees(row.ra_deg),
+                _degrees(row.dec_deg),
+            )
+            for row in rows
+        ],
+    )
+
+
+def read_labels(path: Path) -> list[LabelledImage]:
+    """The labelled images, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+    LabelError
+        If a cell cannot be understood or an image is named twice.
+    """
+    rows = []
+    for row in read_table(path, COLUMNS, REMEDY):
+        member = row["member"]
+        try:
+            rows.append(
+                LabelledImage(
+                    row["image"],
+                    from_table(row["path"], path),
+                    int(member) if member else None,
+                    row["label"],
+                    row["source"],
+                    float(row["ra_deg"] or math.nan),
+                    float(row["dec_deg"] or math.nan),
+                )
+            )
+        except ValueError as error:
+            raise LabelError(f"{path}, line {row.line}: {error}. {REMEDY}") from error
+    repeated = [name for name, count in Counter(row.image for row in rows).items() if count > 1]
+    if repeated:
+        raise LabelError(f"{path}: the image {repeated[0]!r} is named twice. {REMEDY}")
+    return rows
+
+
+def _degrees(value: float) -> str:
+    # Nine decimals of a degree are four micro-arcseconds.
+    return "" if math.isnan(value) else f"{value:.9f}"

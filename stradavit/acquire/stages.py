@@ -1,0 +1,192 @@
+"""The three stages of acquisition: manifest of a survey, one part of it, a labelled benchmark."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from stradavit.acquire.batch_benchmark import batch_labels
+from stradavit.acquire.folder_benchmark import folder_labels
+from stradavit.acquire.labels import LabelledImage, write_labels
+from stradavit.acquire.local import local_manifest
+from stradavit.acquire.manifest import (
+    Acquired,
+    ManifestRow,
+    part_of,
+    read_manifest,
+    write_ledger,
+    write_manifest,
+)
+from stradavit.acquire.simulated.benchmarks import draw_benchmark
+from stradavit.acquire.simulated.surveys import draw_product, product_name
+from stradavit.errors import DataError, LabelError
+from stradavit.files import sha256_of
+from stradavit.progress import progress
+from stradavit.settings.sources import (
+    BatchBenchmark,
+    Benchmark,
+    FolderBenchmark,
+    LocalSurvey,
+    SimulatedBenchmark,
+    SimulatedSurvey,
+    Survey,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def make_manifest(survey_name: str, survey: Survey, out_path: Path) -> None:
+    """Write what a survey should consist of.
+
+    Parameters
+    ----------
+    survey_name : key of the survey in the config
+    survey : its settings
+    out_path : CSV file; columns as in `stradavit.acquire.manifest`
+
+    Raises
+    ------
+    DataError
+        If a pattern of a local survey matches nothing, or a file or its table cannot be read.
+    """
+    if isinstance(survey, LocalSurvey):
+        rows = local_manifest(survey_name, survey)
+    else:
+        names = [product_name(survey.like, number) for number in range(survey.products)]
+        rows = [
+            ManifestRow(name, part_of(name, survey.parts), str(number), "")
+            for number, name in enumerate(names)
+        ]
+    write_manifest(out_path, rows)
+    logger.info("%s: %d products in %d parts", survey_name, len(rows), survey.parts)
+
+
+def acquire_part(
+    survey_name: str, survey: Survey, manifest_path: Path, part: int, out_path: Path
+) -> None:
+    """Bring the products of one part into reach and write their ledger.
+
+    Simulated products are drawn into `files/` beside the ledger; local ones stay where they are.
+
+    Parameters
+    ----------
+    survey_name, survey : key and settings of the survey
+    manifest_path : what `make_manifest` wrote
+    part : from 0
+    out_path : ledger, a CSV file
+
+    Raises
+    ------
+    DataError
+        If there is no such part, or a file is gone or differs from the manifest's digest.
+    """
+    if not 0 <= part < survey.parts:
+        raise DataError(
+            f"{survey_name}: has no part {part}; its {survey.parts} parts are counted from 0 "
+            f"(surveys.{survey_name}.parts)."
+        )
+    wanted = [row for row in read_manifest(manifest_path) if row.part == part]
+    acquired = []
+    for row in progress(wanted, desc=f"acquire {survey_name}", unit="product"):
+        if isinstance(survey, SimulatedSurvey):
+            folder = Path(out_path).absolute().parent / "files"
+            number = _number(row, survey, manifest_path)
+            path = draw_product(survey.like, number, survey.side_px, survey.seed, folder)
+        else:
+            path = Path(row.location)
+        acquired.append(_acquired(row, path, manifest_path))
+    write_ledger(out_path, acquired)
+    logger.info("%s, part %d: %d products", survey_name, part, len(acquired))
+
+
+def _number(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Path) -> int:
+    """Which simulated product a row means."""
+    if not row.location.isdecimal() or product_name(survey.like, int(row.location)) != row.product:
+        raise DataError(
+            f"{manifest_path}: the product {row.product!r} at {row.location!r} is none of a "
+            f"simulated {survey.like} survey. Delete the manifest: it is of other settings."
+        )
+    return int(row.location)
+
+
+def _acquired(row: ManifestRow, path: Path, manifest_path: Path) -> Acquired:
+    try:
+        size, sha256 = path.stat().st_size, sha256_of(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}), though {manifest_path} lists it as "
+            f"{row.product}. Put it back, or delete the manifest and make it again."
+        ) from error
+    if row.sha256 and row.sha256 != sha256:
+        raise DataError(
+            f"{path}: has the SHA-256 digest {sha256}; {manifest_path} says {row.sha256}. It is "
+            "damaged or was changed: fetch it again."
+        )
+    return Acquired(row.product, path, sha256, size)
+
+
+def acquire_benchmark(benchmark_name: str, benchmark: Benchmark, out_path: Path) -> None:
+    """Bring the labelled images of a benchmark into reach and write their labels.
+
+    Simulated images are drawn into `files/` beside the labels; others stay where they are. Images
+    whose class is not among `benchmark.classes` are left out and counted.
+
+    Parameters
+    ----------
+    benchmark_name, benchmark : key and settings of the benchmark
+    out_path : `labels.csv`; columns as in `stradavit.acquire.labels`
+
+    Raises
+    ------
+    DataError, LabelError
+        If labels and images do not fit together, a file is damaged or missing, or a class of the
+        settings has no image.
+    """
+    if isinstance(benchmark, SimulatedBenchmark):
+        rows = _draw(benchmark_name, benchmark, Path(out_path).absolute().parent / "files")
+    elif isinstance(benchmark, FolderBenchmark):
+        rows = folder_labels(benchmark_name, benchmark)
+    else:
+        assert isinstance(benchmark, BatchBenchmark)
+        rows = batch_labels(benchmark_name, benchmark)
+    kept = _of_classes(benchmark_name, benchmark.classes, rows)
+    write_labels(out_path, kept)
+    counts = Counter(row.label for row in kept)
+    n_sources = len({row.source for row in kept})
+    logger.info("%s: %s; %d sources", benchmark_name, _listed(counts), n_sources)
+
+
+def _draw(benchmark_name: str, benchmark: SimulatedBenchmark, folder: Path) -> list[LabelledImage]:
+    drawn = draw_benchmark(benchmark.like, benchmark.images_per_class, benchmark.seed, folder)
+    return [
+        LabelledImage(item.image, item.path, None, item.label, item.source, *item.position_deg)
+        for item in progress(drawn, desc=f"acquire {benchmark_name}", unit="image")
+    ]
+
+
+def _of_classes(
+    benchmark_name: str, classes: tuple[str, ...] | None, rows: list[LabelledImage]
+) -> list[LabelledImage]:
+    """Rows whose class is wanted; every wanted class must have some."""
+    if classes is None:
+        return rows
+    counts = Counter(row.label for row in rows)
+    absent = [name for name in classes if name not in counts]
+    if absent:
+        raise LabelError(
+            f"benchmarks.{benchmark_name}.classes: no image has the label "
+            f"{', '.join(map(repr, absent))}; the labels are {_listed(counts)}. Correct the names."
+        )
+    others = Counter({name: n for name, n in counts.items() if name not in classes})
+    if others:
+        logger.warning(
+            "%s: %d images left out, of other classes than benchmarks.%s.classes: %s",
+            benchmark_name,
+            others.total(),
+            benchmark_name,
+            _listed(others),
+        )
+    return [row for row in rows if row.label in classes]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{n} of {name!r}" for name, n in sorted(counts.items())[:20])

@@ -1,0 +1,142 @@
+"""A corpus: the cutouts a run is pretrained on, as an index over shards.
+
+One HDF5 file:
+
+- `shards/path` (relative to the file), `shards/cutouts`: the shards and their lengths;
+- `cutouts/shard`, `cutouts/row`, `cutouts/checksum`: where each cutout of the corpus lies;
+- attributes: `format`, `version`, `size_px` and `counts` (JSON, see `Corpus.counts`).
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
+from stradavit.cutouts.shards import Shard
+from stradavit.files import atomic_path
+
+FORMAT = "stradavit-corpus"
+VERSION = 1
+REMEDY = "Delete the file and make the corpus again (stradavit cut_corpus)."
+
+
+class Corpus:
+    """Cutouts by number, 0 to len - 1, from whichever shards they lie in.
+
+    Safe to pickle and to fork; the index is in numpy arrays (12 bytes a cutout), the pixels stay
+    on disk.
+
+    Parameters
+    ----------
+    path : file made by `write_corpus`
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or no corpus.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lazy = LazyFile(path, FORMAT, VERSION, REMEDY)
+        self.path = lazy.path
+        with lazy.opened() as file:
+            paths = file["shards/path"].asstr()[()].tolist()
+            lengths = file["shards/cutouts"][()]
+            self._shard: NDArray[np.int32] = file["cutouts/shard"][()]
+            self._row: NDArray[np.int32] = file["cutouts/row"][()]
+            self._checksum: NDArray[np.uint32] = file["cutouts/checksum"][()]
+            self.size_px = int(file.attrs["size_px"])
+            self._counts = json.loads(file.attrs["counts"])
+            if not len(self._shard) == len(self._row) == len(self._checksum) > 0:
+                raise lazy.damaged("its columns are empty or not of one length")
+            is_outside = (self._shard < 0) | (self._shard >= len(paths))
+            if is_outside.any() or (self._row >= lengths[self._shard]).any():
+                raise lazy.damaged("a cutout lies in no shard")
+        lazy.close()
+        self._shards = [Shard(self.path.parent / path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """Cutouts (len(numbers), size_px, size_px) in the order asked for, any with repeats.
+
+        Within a shard they are read in the order of the file. Every cutout is compared with its
+        checksum.
+
+        Raises
+        ------
+        DataError
+            If a shard is missing or a cutout has changed, naming it.
+        """
+        numbers = np.asarray(numbers)
+        pixels = np.empty((len(numbers), self.size_px, self.size_px), dtype=np.uint16)
+        shard, row = self._shard[numbers], self._row[numbers]
+        order = np.lexsort((row, shard))
+        for some in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
+            if len(some):
+                source = self._shards[shard[some[0]]]
+                pixels[some] = source.read(row[some], self._checksum[numbers[some]])
+        return pixels
+
+    def describe(self, number: int) -> str:
+        """Where a cutout comes from, as `survey/part 0/product name plane 0 y 512 x 0`."""
+        shard: Shard = self._shards[self._shard[number]]
+        return shard.describe(int(self._row[number]))
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """What became of each survey's cutouts.
+
+        Returns
+        -------
+        By survey: `products` read; `skipped` products by reason; `dropped` cutouts by reason when
+        the products were cut; `cut`, the cutouts in the shards; of these `no_sky`, `guard` by
+        benchmark, `duplicate`, and `kept`, which add up to `cut`.
+        """
+        counts: dict[str, dict[str, Any]] = json.loads(json.dumps(self._counts))
+        return counts
+
+    def close(self) -> None:
+        """Close all shards in this process."""
+        for shard in self._shards:
+            shard.close()
+
+
+def write_corpus(
+    path: Path,
+    shards: list[Shard],
+    kept: list[NDArray[np.int64]],
+    counts: dict[str, dict[str, Any]],
+) -> None:
+    """Write the index.
+
+    Parameters
+    ----------
+    path : file to make
+    shards : all shards, also those of which nothing is kept
+    kept : for each shard the rows to keep
+    counts : see `Corpus.counts`
+    """
+    folder = Path(path).absolute().parent
+    relative = [os.path.relpath(shard.path.absolute(), folder) for shard in shards]
+    shard_of = np.repeat(np.arange(len(shards)), [len(rows) for rows in kept])
+    checksums = [shard.column("checksum")[rows] for shard, rows in zip(shards, kept, strict=True)]
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+        file.create_dataset("shards/path", data=relative, dtype=h5py.string_dtype())
+        file.create_dataset("shards/cutouts", data=np.array([len(s) for s in shards], np.int32))
+        file.create_dataset("cutouts/shard", data=shard_of.astype(np.int32))
+        file.create_dataset("cutouts/row", data=np.concatenate(kept).astype(np.int32))
+        file.create_dataset("cutouts/checksum", data=np.concatenate(checksums).astype(np.uint32))
+        file.attrs.update(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "size_px": shards[0].size_px,
+                "counts": json.dumps(counts, sort_keys=True),
+            }
+        )

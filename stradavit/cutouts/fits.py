@@ -1,0 +1,268 @@
+"""The one reader of FITS: any axes, any HDU, any damage, in native float32.
+
+Nothing else in the package opens FITS to read pixels. Files are told apart by their first bytes,
+never by their suffix. Pixels are read in bands of rows, so memory does not grow with the product.
+"""
+
+import gzip
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits import CompImageHDU, GroupsHDU, ImageHDU, PrimaryHDU
+from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
+from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
+
+from stradavit.cutouts.image import open_image
+from stradavit.cutouts.product import (
+    DEFAULT_MEMORY_MB,
+    SKIP_REASONS,
+    Product,
+    check_memory,
+    named_failures,
+)
+from stradavit.errors import DataError, MalformedProductError
+
+__all__ = ["SKIP_REASONS", "FitsProduct", "open_product"]
+
+GZIP_MAGIC = b"\x1f\x8b"
+PACKED_MAGIC = {b"\x1f\x9d": "LZW", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+FITS_MAGIC = b"SIMPLE  ="
+
+# Deflate cannot pack more than 1032 bytes into one.
+DEFLATE_RATIO = 1032
+
+FITS_BLOCK = 2880
+
+# Names of celestial axes (Calabretta & Greisen 2002, section 3.1), and the old ones without a
+# projection. The sky of the Sun and the planets is as good an image as any.
+LONGITUDE = re.compile(r"(RA|.LON|..LN)(-|\s*$)")
+LATITUDE = re.compile(r"(DEC|.LAT|..LT)(-|\s*$)")
+
+
+@contextmanager
+def open_product(path: Path, memory_mb: int = DEFAULT_MEMORY_MB) -> Iterator[Product]:
+    """Open a FITS, PNG or JPEG file.
+
+    In FITS the first HDU with at least two axes and no empty one is taken, tile-compressed or
+    not. If the celestial axes are not the first two of the header (or come as latitude before
+    longitude), they are moved there, so that `wcs` and pixels always agree; such products must
+    fit into memory whole.
+
+    Parameters
+    ----------
+    path : file of any name; plain or gzip-packed
+    memory_mb : most memory one read may take, MB
+
+    Raises
+    ------
+    MalformedProductError
+        With one of `SKIP_REASONS`, here or in `read`, whatever the file holds.
+    DataError
+        If the file is missing or the disk fails.
+    """
+    path = Path(path)
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be opened ({error.strerror}). Acquire the part again."
+        ) from error
+    with ExitStack() as stack:
+        stack.enter_context(opened)
+        product: Product
+        with named_failures(path):
+            head = opened.read(16)
+            opened.seek(0)
+            if head.startswith(IMAGE_MAGIC):
+                product = open_image(path, memory_mb)
+            else:
+                product = _open_fits(stack, opened, head, path, memory_mb)
+        yield product
+
+
+def _open_fits(
+    stack: ExitStack, opened: BinaryIO, head: bytes, path: Path, memory_mb: int
+) -> "FitsProduct":
+    size_bytes = path.stat().st_size
+    for magic, name in PACKED_MAGIC.items():
+        if head.startswith(magic):
+            raise MalformedProductError("compression", f"{path}: packed with {name}")
+    if head.startswith(GZIP_MAGIC):
+        opened = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=opened)))
+        size_bytes *= DEFLATE_RATIO
+        head = opened.read(16)
+        opened.seek(0)
+    if not head.startswith(FITS_MAGIC):
+        raise MalformedProductError("unknown_format", f"{path}: begins with {head!r}")
+    # Scaling is ours: Astropy ignores BLANK = 0 and takes no BLANK in pseudo-unsigned integers.
+    try:
+        hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True, uint=False)
+    except OSError:
+        # Astropy calls a gzip file that ends early corrupt; reading on says what it is.
+        while opened.read(FITS_BLOCK * 100):
+            pass
+        raise
+    stack.enter_context(closing(hdus))
+    hdu = _first_image(hdus, path)
+    _check_claims(hdu, size_bytes, memory_mb, path)
+    return FitsProduct(hdu, memory_mb, path)
+
+
+def _first_image(hdus: Any, path: Path) -> Any:
+    """The first HDU whose data have two axes or more, none of them empty."""
+    seen: list[str] = []
+    is_empty = False
+    for hdu in hdus:
+        seen.append(type(hdu).__name__)
+        if not isinstance(hdu, PrimaryHDU | ImageHDU | CompImageHDU) or isinstance(hdu, GroupsHDU):
+            continue
+        if len(hdu.shape) >= 2:
+            if min(hdu.shape) > 0:
+                return hdu
+            is_empty = True
+    reason = "empty_image" if is_empty else "no_image"
+    raise MalformedProductError(reason, f"{path}: holds {', '.join(seen) or 'nothing'}")
+
+
+def _check_claims(hdu: Any, size_bytes: int, memory_mb: int, path: Path) -> None:
+    """Compare what the header claims with the file before anything is read."""
+    claimed = math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8
+    place = hdu.fileinfo()
+    if isinstance(hdu, CompImageHDU):
+        if hdu.compression_type.startswith("HCOMPRESS"):
+            # The decoder trusts the sizes in the stream: a flipped byte ends the whole process.
+            raise MalformedProductError("compression", f"{path}: {hdu.compression_type} tiles")
+        stored = place["datSpan"] - FITS_BLOCK + 1
+        tile = math.prod(hdu.tile_shape) * abs(hdu.header["BITPIX"]) // 8
+        check_memory(path, tile, memory_mb, "one compressed tile")
+        # Astropy reads the packed bytes of an image it reads whole in one piece.
+        if stored > claimed:
+            check_memory(path, stored, memory_mb, "the packed image")
+    else:
+        stored = claimed
+    if place["datLoc"] + stored > size_bytes:
+        detail = f"{path}: the header promises {stored} bytes of pixels of shape {hdu.shape}"
+        raise MalformedProductError("truncated", f"{detail}, the file has {size_bytes}")
+
+
+class FitsProduct:
+    """An image HDU; see `stradavit.cutouts.product.Product`."""
+
+    def __init__(self, hdu: Any, memory_mb: int, path: Path) -> None:
+        self._hdu = hdu
+        self._memory_mb = memory_mb
+        self._path = path
+        self._moved: NDArray[np.float32] | None = None
+        header = hdu.header
+        self._scale = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
+        blank = header.get("BLANK")
+        # On floats BLANK has no meaning, though AIPS writes it; blank floats are NaN already.
+        self._blank = blank if header["BITPIX"] > 0 and isinstance(blank, int) else None
+        unit = header.get("BUNIT")
+        self.unit = unit.strip() if isinstance(unit, str) else ""
+        self.beam_arcsec = _beam_arcsec(header)
+
+        ndim = len(hdu.shape)
+        self._sky_axes = _sky_axes(header, ndim, path)
+        latitude, longitude = self._sky_axes or (ndim - 2, ndim - 1)
+        self.shape: tuple[int, int] = (hdu.shape[latitude], hdu.shape[longitude])
+        self._leading = tuple(
+            length for axis, length in enumerate(hdu.shape) if axis not in (latitude, longitude)
+        )
+        self.n_planes = math.prod(self._leading)
+        self.wcs: WCS | None = _celestial(header) if self._sky_axes else None
+        self.pixel_scale_arcsec = _pixel_scale_arcsec(self.wcs)
+
+    def read(self, plane: int, y0: int, y1: int) -> NDArray[np.float32]:
+        """Rows `y0` to `y1` (half-open) of a plane, (y1 - y0, nx); blank pixels are NaN.
+
+        Raises
+        ------
+        MalformedProductError
+            `too_large`, `truncated` or `unreadable`.
+        """
+        ndim = len(self._hdu.shape)
+        with named_failures(self._path):
+            index = tuple(int(i) for i in np.unravel_index(plane, self._leading or (1,)))
+            index = index[: len(self._leading)]
+            if self._sky_axes in (None, (ndim - 2, ndim - 1)):
+                needed = (y1 - y0) * self.shape[1] * self._bytes_per_pixel()
+                check_memory(self._path, needed, self._memory_mb, f"a band of {y1 - y0} rows")
+                return self._to_float(self._hdu.section[(*index, slice(y0, y1), slice(None))])
+            if self._moved is None:
+                needed = math.prod(self._hdu.shape) * self._bytes_per_pixel()
+                what = "a product whose celestial axes are not the first two, read whole,"
+                check_memory(self._path, needed, self._memory_mb, what)
+                whole = self._to_float(self._hdu.section[...])
+                self._moved = np.moveaxis(whole, self._sky_axes, (-2, -1))
+            band: NDArray[np.float32] = self._moved[index][y0:y1].copy()
+            return band
+
+    def _bytes_per_pixel(self) -> int:
+        stored: int = abs(self._hdu.header["BITPIX"]) // 8
+        is_scaled = self._scale != (1.0, 0.0) or self._blank is not None
+        return stored + 4 + (8 if is_scaled else 0)
+
+    def _to_float(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        scale, zero = self._scale
+        if (scale, zero) == (1.0, 0.0) and self._blank is None:
+            return stored.astype(np.float32)
+        values = stored.astype(np.float64)
+        if (scale, zero) != (1.0, 0.0):
+            values *= scale
+            values += zero
+        if self._blank is not None:
+            values[stored == self._blank] = np.nan
+        return values.astype(np.float32)
+
+
+def _beam_arcsec(header: Any) -> tuple[float, float] | None:
+    """(major, minor) from BMAJ and BMIN, which are in degrees."""
+    try:
+        major, minor = (3600.0 * float(header[key]) for key in ("BMAJ", "BMIN"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (major, minor) if math.isfinite(major * minor) and min(major, minor) > 0 else None
+
+
+def _sky_axes(header: Any, ndim: int, path: Path) -> tuple[int, int] | None:
+    """Positions of (latitude, longitude) among the array axes; None if neither is there.
+
+    Read from the names of the axes, since a WCS may fail to parse for the sake of another axis.
+    The header may describe more axes than the data have: those are no array axes.
+    """
+    found: dict[str, int] = {}
+    for axis in range(ndim):
+        name = str(header.get(f"CTYPE{ndim - axis}", ""))
+        for kind, pattern in (("latitude", LATITUDE), ("longitude", LONGITUDE)):
+            if pattern.match(name):
+                found[kind] = axis
+    if len(found) == 1:
+        names = [str(header.get(f"CTYPE{ndim - axis}", "?")) for axis in range(ndim)]
+        raise MalformedProductError("not_sky", f"{path}: the array axes are {', '.join(names)}")
+    return (found["latitude"], found["longitude"]) if found else None
+
+
+def _celestial(header: Any) -> Any:
+    """The WCS of (longitude, latitude), or None where Astropy cannot make one."""
+    try:
+        # Not `.celestial`, which leaves latitude first where the header has it first.
+        return WCS(header).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
+    except Exception:  # a broken card, or axes that a rotation couples with the frequency
+        return None
+
+
+def _pixel_scale_arcsec(wcs: Any) -> float | None:
+    try:
+        scale = 3600.0 * math.sqrt(math.prod(float(s) for s in proj_plane_pixel_scales(wcs)))
+    except Exception:  # a singular matrix, a unit that is no angle, no WCS at all
+        return None
+    return scale if math.isfinite(scale) and scale > 0 else None

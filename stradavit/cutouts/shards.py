@@ -1,0 +1,317 @@
+"""A shard: all cutouts of one part of a survey, with where each comes from, and checksums.
+
+One HDF5 file:
+
+- `cutouts` (n, size_px, size_px) uint16, value = round(pixel * 65535), one chunk a cutout;
+- `rows/<column>` (n, ...), the columns of `ROW`;
+- `products/name`, `products/sha256`: the files that `rows/product` counts;
+- attributes: `format`, `version`, `survey`, `part`, `size_px`, `settings` (JSON of what decided
+  the pixels), `ledger_sha256`, `skipped` (JSON: products by reason), `dropped` (JSON: cutouts by
+  reason) and `rows_checksum`.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
+from stradavit.cutouts.quantise import STORED, checksum, fingerprint
+from stradavit.errors import MalformedProductError
+from stradavit.files import atomic_path
+
+FORMAT = "stradavit-shard"
+VERSION = 1
+REMEDY = "Delete the file and cut the part again (stradavit cut_part)."
+
+ROW = np.dtype(
+    [
+        ("product", "<i4"),  # index into products/name
+        ("plane", "<i4"),
+        ("y0", "<i4"),  # first pixel of the cutout in the product
+        ("x0", "<i4"),
+        ("ra_deg", "<f8"),  # ICRS, centre; NaN if the sky is not known
+        ("dec_deg", "<f8"),
+        ("corner_ra_deg", "<f8", (4,)),  # outer corners in order around the cutout
+        ("corner_dec_deg", "<f8", (4,)),
+        ("radius_arcsec", "<f8"),  # of the circle around the centre that holds the cutout
+        ("beam_major_arcsec", "<f8"),
+        ("beam_minor_arcsec", "<f8"),
+        ("pixel_scale_arcsec", "<f8"),
+        ("finite_fraction", "<f8"),  # of the pixels, before the stretch
+        ("low", "<f8"),  # values that became 0 and 1, in the product's unit
+        ("high", "<f8"),
+        ("checksum", "<u4"),  # stradavit.cutouts.quantise.checksum
+        ("fingerprint", "<u8"),  # stradavit.cutouts.quantise.fingerprint
+    ]
+)
+
+# Cutouts by which the dataset grows; it is cut to size at the end.
+GROWTH = 256
+
+
+class ShardWriter:
+    """Writes a shard cutout by cutout; made by `new_shard`.
+
+    Memory holds the rows (200 bytes a cutout), never the pixels.
+    """
+
+    def __init__(self, file: Any, size_px: int) -> None:
+        self._file = file
+        self._size_px = size_px
+        self._cutouts = file.create_dataset(
+            "cutouts",
+            shape=(0, size_px, size_px),
+            maxshape=(None, size_px, size_px),
+            chunks=(1, size_px, size_px),
+            dtype=STORED,
+        )
+        self._rows: list[NDArray[np.void]] = []
+        self._products: list[tuple[str, str]] = []
+        self._dropped: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+
+    @contextmanager
+    def product(self, name: str, sha256: str) -> Iterator[Counter[str]]:
+        """Cutouts appended inside belong to this product; yields the counter of dropped ones.
+
+        A `MalformedProductError` takes back all that was appended, is counted as a skip, and
+        goes on to the caller: a shard holds whole products only.
+        """
+        before = len(self._rows)
+        dropped: Counter[str] = Counter()
+        self._products.append((name, sha256))
+        try:
+            yield dropped
+        except MalformedProductError as error:
+            self._skipped[error.reason] += 1
+            del self._rows[before:]
+            raise
+        self._dropped += dropped
+
+    def append(self, levels: NDArray[np.uint16], **row: Any) -> None:
+        """Add a cutout of the current product.
+
+        Parameters
+        ----------
+        levels : (size_px, size_px), see `stradavit.cutouts.quantise`
+        row : all columns of `ROW` but product, checksum and fingerprint
+        """
+        number = len(self._rows)
+        if number == len(self._cutouts):
+            self._cutouts.resize(number + GROWTH, axis=0)
+        # Past the filter pipeline, which has nothing to do here: twice as fast.
+        content = levels.astype(STORED).tobytes()
+        self._cutouts.id.write_direct_chunk((number, 0, 0), content)
+        record = np.zeros((), dtype=ROW)
+        values = {
+            **row,
+            "product": len(self._products) - 1,
+            "checksum": checksum(levels),
+            "fingerprint": fingerprint(levels),
+        }
+        assert set(values) == set(ROW.names or ())
+        for column, value in values.items():
+            record[column] = value
+        self._rows.append(record)
+
+    def finish(self) -> None:
+        """Write what is known only at the end."""
+        self._cutouts.resize(len(self._rows), axis=0)
+        rows = np.array(self._rows, dtype=ROW)
+        for column in ROW.names or ():
+            self._file.create_dataset(f"rows/{column}", data=rows[column])
+        names, digests = zip(*self._products, strict=True) if self._products else ((), ())
+        text = h5py.string_dtype()
+        self._file.create_dataset("products/name", data=list(names), dtype=text)
+        self._file.create_dataset("products/sha256", data=list(digests), dtype=text)
+        self._file.attrs["skipped"] = json.dumps(self._skipped, sort_keys=True)
+        self._file.attrs["dropped"] = json.dumps(self._dropped, sort_keys=True)
+        self._file.attrs["rows_checksum"] = _rows_checksum(rows)
+
+
+@contextmanager
+def new_shard(path: Path, size_px: int, attributes: dict[str, Any]) -> Iterator[ShardWriter]:
+    """Write a shard that appears under `path` only when it is whole and has been read back.
+
+    Parameters
+    ----------
+    path : file to make
+    size_px : side of its cutouts
+    attributes : survey, part, settings, ledger_sha256
+    """
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+            fixed = {"format": FORMAT, "version": VERSION, "size_px": size_px}
+            file.attrs.update({**attributes, **fixed})
+            writer = ShardWriter(file, size_px)
+            yield writer
+            writer.finish()
+        verify_shard(temporary)
+
+
+class Shard:
+    """A shard to read: opened on first use, safe to pickle and to fork.
+
+    Parameters
+    ----------
+    path : file
+
+    Raises
+    ------
+    DataError
+        On first use, if the file is missing, damaged, or no shard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lazy = LazyFile(path, FORMAT, VERSION, REMEDY)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._lazy.path
+
+    def __len__(self) -> int:
+        with self._lazy.opened() as file:
+            return int(file["cutouts"].shape[0])
+
+    @property
+    def size_px(self) -> int:
+        """Side of the cutouts."""
+        return int(self.attribute("size_px"))
+
+    def attribute(self, name: str) -> Any:
+        """An attribute of the file; `skipped`, `dropped` and `settings` come as mappings."""
+        with self._lazy.opened() as file:
+            value = file.attrs[name]
+        return json.loads(value) if name in ("skipped", "dropped", "settings") else value
+
+    def column(self, name: str) -> NDArray[Any]:
+        """(n, ...) one column of `ROW`."""
+        with self._lazy.opened() as file:
+            column: NDArray[Any] = file["rows"][name][()]
+            return column
+
+    def products(self) -> list[tuple[str, str]]:
+        """Name and SHA-256 of the files the cutouts come from."""
+        with self._lazy.opened() as file:
+            names, digests = (file["products"][k].asstr()[()] for k in ("name", "sha256"))
+        return list(zip(names.tolist(), digests.tolist(), strict=True))
+
+    def read(
+        self,
+        rows: NDArray[np.integer],
+        checksums: NDArray[np.uint32],
+    ) -> NDArray[np.uint16]:
+        """Cutouts (len(rows), size_px, size_px); fastest if the rows ascend.
+
+        Parameters
+        ----------
+        rows : which, of any order
+        checksums : (len(rows),) what each must have
+
+        Raises
+        ------
+        DataError
+            If a cutout does not have its checksum.
+        """
+        with self._lazy.opened() as file:
+            dataset = file["cutouts"]
+            size_px = dataset.shape[1]
+            out = np.empty((len(rows), size_px, size_px), dtype=np.uint16)
+            for place, (row, expected) in enumerate(zip(rows, checksums, strict=True)):
+                _, content = dataset.id.read_direct_chunk((int(row), 0, 0))
+                levels = np.frombuffer(content, dtype=STORED).reshape(size_px, size_px)
+                found = checksum(levels)
+                if found != int(expected):
+                    raise self._lazy.damaged(
+                        f"cutout {row} of {len(dataset)} ({self.describe(int(row))}) has checksum "
+                        f"{found:08x}, expected {int(expected):08x}: its pixels have changed"
+                    )
+                out[place] = levels
+        return out
+
+    def describe(self, row: int) -> str:
+        """Where a cutout comes from, for messages."""
+        with self._lazy.opened() as file:
+            product, plane, y0, x0 = (
+                int(file["rows"][column][row]) for column in ("product", "plane", "y0", "x0")
+            )
+            name = file["products/name"].asstr()[product]
+            place = f"{file.attrs['survey']}/part {file.attrs['part']}/product {name}"
+        return f"{place} plane {plane} y {y0} x {x0}"
+
+    def expect(self, survey: str, other: "Shard") -> None:
+        """Check that this shard is one of `survey` and fits together with another one.
+
+        Raises
+        ------
+        DataError
+        """
+        found = self.attribute("survey")
+        if found != survey:
+            raise self._lazy.damaged(f"belongs to the survey {found!r}, expected {survey!r}")
+        if self.size_px != other.size_px:
+            raise self._lazy.damaged(
+                f"its cutouts are {self.size_px} px wide, those of {other.path} {other.size_px} px"
+            )
+
+    def rows(self) -> NDArray[np.void]:
+        """(n,) records of `ROW`, compared with their checksum.
+
+        Raises
+        ------
+        DataError
+        """
+        rows = np.empty(len(self), dtype=ROW)
+        for column in ROW.names or ():
+            values = self.column(column)
+            if values.shape != rows[column].shape or values.dtype != rows[column].dtype:
+                raise self._lazy.damaged(f"rows/{column} has {values.dtype} {values.shape}")
+            rows[column] = values
+        if _rows_checksum(rows) != self.attribute("rows_checksum"):
+            raise self._lazy.damaged("the row table does not have its checksum")
+        return rows
+
+    def verify(self) -> None:
+        """Read everything and compare it with its checksums.
+
+        Raises
+        ------
+        DataError
+        """
+        rows = self.rows()
+        if len(rows) and rows["product"].max() >= len(self.products()):
+            raise self._lazy.damaged("a row names a product that is not in the list")
+        for number in range(len(rows)):
+            self.read(np.array([number]), rows["checksum"][number : number + 1])
+
+    def close(self) -> None:
+        """Close the file in this process."""
+        self._lazy.close()
+
+
+def verify_shard(path: Path) -> None:
+    """Read a shard from end to end.
+
+    Raises
+    ------
+    DataError
+        Naming file, cutout and what to do, if anything is damaged.
+    """
+    shard = Shard(path)
+    try:
+        shard.verify()
+    finally:
+        shard.close()
+
+
+def _rows_checksum(rows: NDArray[np.void]) -> str:
+    return hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest()

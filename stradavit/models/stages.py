@@ -1,0 +1,120 @@
+"""The stage that brings a starting point into `encoders/`: drawn, copied or downloaded."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stradavit.errors import DataError, SettingsError
+from stradavit.files import sha256_of
+from stradavit.models.config import EncoderConfig
+from stradavit.models.dinov2 import Dinov2Encoder
+from stradavit.models.encoder import ViTEncoder
+from stradavit.models.hub import LoadedEncoder, load_encoder, load_mae, save_encoder
+from stradavit.models.initial import initial_weights
+from stradavit.models.mae import MaskedAutoencoder
+from stradavit.models.preprocessing import Preprocessing
+from stradavit.models.weights import PICKLED, SAFETENSORS, read_weights, weight_file
+from stradavit.settings.sources import Encoder, HubEncoder, LocalEncoder, ScratchEncoder
+
+log = logging.getLogger(__name__)
+
+
+def acquire_encoder(name: str, encoder: Encoder, seed: int | None, out_dir: Path) -> None:
+    """Write the encoder folder of a starting point.
+
+    Parameters
+    ----------
+    name : of the encoder in the config, for its card
+    encoder : scratch (random weights), local (a folder) or hub (a download)
+    seed : of the weights of a scratch start; published weights have none
+    out_dir : folder to write, in the Hugging Face layout
+
+    Raises
+    ------
+    SettingsError
+        If a scratch start has no seed.
+    DataError
+        If files are missing, damaged or do not fit together, or the hub cannot be reached.
+    """
+    card: dict[str, Any] = {
+        "title": encoder.title or name,
+        "name": name,
+        "settings": encoder.model_dump(mode="json"),
+    }
+    match encoder:
+        case ScratchEncoder():
+            if seed is None:
+                raise SettingsError(f"encoders.{name}: a scratch start needs a seed; found none")
+            _draw(encoder, seed, out_dir, card | {"seed": seed})
+        case LocalEncoder():
+            _copy(Path(encoder.path).expanduser(), out_dir, card)
+        case HubEncoder():
+            snapshot = download(encoder.repo, encoder.revision)
+            _copy(snapshot, out_dir, card | {"commit": snapshot.name})
+
+
+def download(repo: str, revision: str) -> Path:
+    """Fetch a model of the Hugging Face hub into the hub's own cache.
+
+    Returns
+    -------
+    Folder of the snapshot, named by its commit
+
+    Raises
+    ------
+    DataError
+        If the hub cannot be reached or has no such model.
+    """
+    from huggingface_hub import snapshot_download
+
+    def fetch(weights: str) -> Path:
+        wanted = ["config.json", "preprocessor_config.json", weights]
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+
+    try:
+        snapshot = fetch(SAFETENSORS)
+        if not (snapshot / SAFETENSORS).is_file():
+            snapshot = fetch(PICKLED)
+    except Exception as error:
+        # The client raises errors of three libraries; for the user they all mean the same.
+        raise DataError(
+            f"{repo} at {revision} could not be downloaded from the Hugging Face hub: {error}. "
+            "Where there is no network, download the folder on another machine (config.json, "
+            f"preprocessor_config.json, {SAFETENSORS} or {PICKLED}), copy it here, and write "
+            "`source: local` with its `path`."
+        ) from error
+    return snapshot
+
+
+def _draw(encoder: ScratchEncoder, seed: int, out_dir: Path, card: dict[str, Any]) -> None:
+    config = EncoderConfig.from_architecture(encoder.architecture, encoder.registers)
+    with torch.device("meta"):
+        mae = MaskedAutoencoder(ViTEncoder(config))
+    mae.load_state_dict(
+        initial_weights(mae.state_dict(), config.initializer_range, seed), assign=True
+    )
+    preprocessing = Preprocessing.identity(config.image_px, config.channels)
+    save_encoder(out_dir, mae.vit, mae, preprocessing=preprocessing, card=card)
+    log.info("drew %s from seed %d", out_dir, seed)
+
+
+def _copy(folder: Path, out_dir: Path, card: dict[str, Any]) -> None:
+    """Read a folder strictly and write it in our layout: same numbers, one set of names."""
+    loaded = load_encoder(folder)
+    source = weight_file(folder)
+    card = card | {"weights": {"file": source.name, "sha256": sha256_of(source)}}
+    mae = _decoder_of(loaded, folder)
+    encoder = loaded.encoder if mae is None else mae.vit
+    save_encoder(out_dir, encoder, mae, preprocessing=loaded.preprocessing, card=card)
+    log.info("copied %s to %s", folder, out_dir)
+
+
+def _decoder_of(loaded: LoadedEncoder, folder: Path) -> MaskedAutoencoder | None:
+    """The autoencoder of a folder whose weights include the decoder."""
+    if isinstance(loaded.encoder, Dinov2Encoder):
+        return None
+    if not any(name.startswith("decoder.") for name in read_weights(weight_file(folder))):
+        return None
+    return load_mae(folder, loaded.encoder.config.registers, seed=0)

@@ -1,0 +1,1 @@
+"""What is minimised: three reconstruction losses, three contrastive ones."""

@@ -1,0 +1,88 @@
+"""Scores against scikit-learn and against a matrix worked out by hand; the files agree."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, f1_score
+
+from stradavit.evaluation import metrics
+from stradavit.evaluation.metrics import FoldOutcome, write_outcomes
+from tests.unit.evaluation.test_folds import Answers
+
+
+@given(st.integers(2, 6), st.data())
+def test_scores_are_those_of_scikit_learn(n_classes, data) -> None:
+    pairs = data.draw(
+        st.lists(
+            st.tuples(*[st.integers(0, n_classes - 1)] * 2),
+            min_size=1,
+            max_size=60,
+        )
+    )
+    true, predicted = np.array(pairs).T
+    every = list(range(n_classes))
+    confusion = metrics.confusion_matrix(true, predicted, n_classes)
+    np.testing.assert_array_equal(confusion, confusion_matrix(true, predicted, labels=every))
+    for average, ours in (("macro", metrics.macro_f1), ("weighted", metrics.weighted_f1)):
+        theirs = f1_score(true, predicted, labels=every, average=average, zero_division=0)
+        assert ours(confusion) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_scores_by_hand() -> None:
+    # Rows true: class 0 has 4 images, 3 right; class 1 has 2, 1 right; class 2 is absent.
+    confusion = np.array([[3, 1, 0], [1, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(metrics.f1_per_class(confusion), [0.75, 0.5, 0.0])
+    assert metrics.macro_f1(confusion) == pytest.approx(1.25 / 3)
+    assert metrics.weighted_f1(confusion) == pytest.approx((4 * 0.75 + 2 * 0.5) / 6)
+
+
+def test_spread_is_that_of_a_population() -> None:
+    assert metrics.mean_and_std([1.0, 2.0, 3.0]) == {
+        "mean": 2.0,
+        "std": pytest.approx((2 / 3) ** 0.5),
+    }
+
+
+def test_metrics_and_predictions_agree(tmp_path) -> None:
+    labels = np.array([0, 1, 0, 1, 2, 2, 0])
+    answers = Answers(labels, classes=["FR I", "FR II", "Hybrid, odd"])
+    draw = np.random.default_rng(0)
+    outcomes = [
+        FoldOutcome(0, 4, np.array([0, 2, 4]), draw.dirichlet([1, 1, 1], 3), {"loss": [1.0]}),
+        FoldOutcome(1, 3, np.array([1, 3, 5, 6]), draw.dirichlet([1, 1, 1], 4)),
+    ]
+    path = tmp_path / "linear_probe" / "vit" / "mira.best.json"
+    write_outcomes(
+        path,
+        answers,
+        outcomes,
+        names=("vit", "mira.best"),
+        protocol="linear_probe",
+        settings={"folds": {"count": 2}},
+        code="abc",
+        provenance={},
+    )
+    written = json.loads(path.read_text())
+    with (path.parent / "mira.best.predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == answers.images
+    confusion = np.zeros((3, 3), int)
+    for row in rows:
+        confusion[answers.classes.index(row["label"]), answers.classes.index(row["predicted"])] += 1
+        p = [float(row[f"p_{name}"]) for name in answers.classes]
+        assert answers.classes[int(np.argmax(p))] == row["predicted"]
+        assert sum(p) == pytest.approx(1.0, abs=1e-6)
+    assert written["confusion"] == confusion.tolist()
+    assert (
+        np.sum([fold["confusion"] for fold in written["folds"]], axis=0).tolist()
+        == (written["confusion"])
+    )
+    assert [fold["n_test"] for fold in written["folds"]] == [3, 4]
+    scores = [fold["macro_f1"] for fold in written["folds"]]
+    assert written["macro_f1"] == {"mean": np.mean(scores), "std": np.std(scores)}
+    assert written["n_images"] == written["n_sources"] == 7
+    assert {"torch", "numpy", "scikit-learn"} <= set(written["provenance"]["libraries"])

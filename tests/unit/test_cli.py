@@ -1,0 +1,45 @@
+"""The command line tells a mistake in one message and teaches what a stage needs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stradavit.cli import build_parser, main
+
+STAGES = ["acquire-manifest", "acquire-part", "acquire-benchmark", "acquire-encoder", "cut-part", "cut-benchmark", "cut-corpus", "pretrain", "features", "probe", "finetune", "yardsticks", "tables", "figures", "settings"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_help(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        build_parser().parse_args([stage, "--help"])
+    assert left.value.code == 0
+    assert "usage: stradavit" in capsys.readouterr().out
+
+
+def test_a_wrong_block_is_one_message_and_status_one(
+    tmp_path: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey = json.dumps({"source": "local", "files": ["x"], "colour": 1})
+    arguments = [
+        "acquire-manifest",
+        "--name",
+        "s",
+        "--survey",
+        survey,
+        "--out",
+        f"{tmp_path}/m.csv",
+    ]
+    assert main(arguments) == 1
+    assert "colour: unknown key" in capsys.readouterr().err
+
+
+def test_console_script_prints_no_traceback() -> None:
+    command = ["acquire-manifest", "--name", "s", "--survey", "{}", "--out", "nowhere.csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stradavit.cli", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr

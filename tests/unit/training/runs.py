@@ -1,0 +1,107 @@
+"""Settings of tiny runs, and what tests ask of a finished one."""
+
+import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stradavit.settings.training import (
+    ContrastiveSettings,
+    LoaderSettings,
+    PretrainSettings,
+    ReconstructionSettings,
+)
+from stradavit.settings.views import ViewSettings
+from stradavit.training.pretrain import pretrain
+
+
+def reconstruction(loss: str = "l2_l1", registers: int = 0, **phase: Any) -> PretrainSettings:
+    """Three epochs of two updates: 22 cutouts in micro-batches of 4, three to an update."""
+    values = {"epochs": 3, "batch_size": 4, "effective_batch": 12, "precision": "fp32"} | phase
+    return PretrainSettings(
+        objective="reconstruction",
+        loss=loss,
+        registers=registers,
+        seed=7,
+        phase=ReconstructionSettings(**values),
+        views=ViewSettings(),
+    )
+
+
+def contrastive(loss: str = "soft_hcl", registers: int = 0, **phase: Any) -> PretrainSettings:
+    """Three epochs of three updates; two cutouts are left out of each."""
+    values = {
+        "epochs": 3,
+        "batch_size": 4,
+        "effective_batch": 8,
+        "precision": "fp32",
+        "head_width": 48,
+        "head_output": 16,
+    }
+    return PretrainSettings(
+        objective="contrastive",
+        loss=loss,
+        registers=registers,
+        seed=7,
+        phase=ContrastiveSettings(**(values | phase)),
+        views=ViewSettings(),
+    )
+
+
+def loader(**values: Any) -> LoaderSettings:
+    """On the CPU, with a line and a checkpoint at every update."""
+    speed = {"device": "cpu", "log_every_steps": 1, "checkpoint_every_s": 1e-9}
+    return LoaderSettings(**(speed | values))
+
+
+def weights(out_dir: Path) -> dict[str, Tensor]:
+    """The tensors of a finished run."""
+    return load_file(out_dir / "model.safetensors")
+
+
+def lines(out_dir: Path, kind: str) -> list[dict[str, Any]]:
+    """Lines of one kind in metrics.jsonl, without rates."""
+    texts = (out_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [line for line in map(json.loads, texts) if line["kind"] == kind]
+    for line in found:
+        line.pop("cutouts_per_s", None), line.pop("stall_fraction", None)
+    return found
+
+
+def child(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a process that has torch already; for killing, and for ranks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stradavit.training.pretrain"])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def run_rank(rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> None:
+    """What `torchrun` does for one of its processes."""
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    pretrain(*arguments)
+
+
+def run_ranks(world: int, *arguments: Any) -> None:
+    """Pretrain with several gloo processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [child(run_rank, rank, world, port, arguments) for rank in range(world)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * world
