@@ -17,6 +17,7 @@ from stradavit import __version__
 from stradavit.errors import StradavitError
 
 Namespace = argparse.Namespace
+Option = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
 
     def stage(
-        word: str, run: Callable[[Namespace], str], help_text: str, /, **options: dict[str, Any]
+        word: str, run: Callable[[Namespace], str], help_text: str, /, **options: Option
     ) -> None:
         sub = stages.add_parser(word, help=help_text, description=help_text)
         for option, details in options.items():
@@ -54,11 +55,14 @@ def build_parser() -> argparse.ArgumentParser:
             )
         sub.set_defaults(stage=run)
 
-    path = {"type": Path, "metavar": "FILE"}
-    paths = {"type": Path, "metavar": "FILE", "nargs": "*"}
-    name = {"metavar": "NAME"}
-    block = {"type": read_argument, "metavar": "JSON"}
-    loader = block | {"default": "{}", "help": "What decides speed: workers, threads, device."}
+    path: Option = {"type": Path, "metavar": "FILE"}
+    paths: Option = {"type": Path, "metavar": "FILE", "nargs": "*"}
+    name: Option = {"metavar": "NAME"}
+    block: Option = {"type": read_argument, "metavar": "JSON"}
+    loader: Option = block | {
+        "default": "{}",
+        "help": "What decides speed: workers, threads, device.",
+    }
 
     stage(
         "acquire-manifest",
@@ -148,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         out=path | {"help": "Features to write (HDF5)."},
         loader=loader,
     )
-    names = {
+    names: dict[str, Option] = {
         "encoder_name": name | {"help": "Name of the encoder in the tables."},
         "benchmark_name": name | {"help": "Name of the benchmark in the tables."},
         "evaluation": block | {"help": "The block `evaluation` of the config."},

@@ -104,7 +104,7 @@ def _open_fits(
         raise MalformedProductError("unknown_format", f"{path}: begins with {head!r}")
     # Scaling is ours: Astropy ignores BLANK = 0 and takes no BLANK in pseudo-unsigned integers.
     try:
-        hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True, uint=False)
+        hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True)
     except OSError:
         # Astropy calls a gzip file that ends early corrupt; reading on says what it is.
         while opened.read(FITS_BLOCK * 100):

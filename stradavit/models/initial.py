@@ -17,16 +17,18 @@ _NORMS = ("layernorm", "layernorm_before", "layernorm_after", "decoder_norm")
 
 
 def initial_weights(state: Mapping[str, Tensor], std: float, seed: int) -> dict[str, Tensor]:
-    """Draw tensors of a ViT-MAE by transformers' rules for ViT-MAE.
+    """Draw tensors of a ViT-MAE as He et al. (2022, appendix A.1) do.
 
-    Linear layers, class and mask token: normal; patch projection: Xavier uniform; biases 0, norms
-    1; positions sin-cos; registers: truncated normal of std 0.02.
+    Linear layers and the patch projection: Xavier uniform; class and mask token: normal; biases
+    0, norms 1; positions sin-cos; registers: truncated normal of std 0.02. (transformers draws
+    linear layers with a std of 0.02 at any width, which leaves the blocks of a narrow network
+    so close to the identity that it hardly learns.)
 
     Parameters
     ----------
     state : what to draw, named as in a `ViTEncoder` or a `MaskedAutoencoder`; only the shapes are
         used, so `meta` tensors will do
-    std : of the normal draws, `initializer_range` of the config
+    std : of the tokens' normal draws, `initializer_range` of the config
     seed : of the scratch start
 
     Returns
@@ -61,8 +63,8 @@ def _draw(name: str, shape: tuple[int, ...], std: float, seed: int) -> Tensor:
     drawn, generator = torch.empty(shape), generator_for(seed, name)
     if kind == "register_tokens":
         return nn.init.trunc_normal_(drawn, std=0.02, generator=generator)
-    if owner == "projection":
-        # The convolution is a linear layer on flattened patches, and is drawn like one.
+    if kind == "weight":
+        # The patch convolution is a linear layer on flattened patches, and is drawn like one.
         nn.init.xavier_uniform_(drawn.view(shape[0], -1), generator=generator)
         return drawn
     return nn.init.normal_(drawn, std=std, generator=generator)

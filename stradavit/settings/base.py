@@ -12,6 +12,7 @@ from stradavit.errors import SettingsError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 def _ordered(interval: tuple[float, float]) -> tuple[float, float]:

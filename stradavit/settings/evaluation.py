@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stradavit.settings.base import Block, Count, Fraction, Positive
+from stradavit.settings.base import Block, Count, Fraction, Positive, Seed
 
 Protocol = Literal["linear_probe", "finetune"]
 PROTOCOLS: tuple[Protocol, ...] = ("linear_probe", "finetune")
@@ -14,7 +14,7 @@ class FoldSettings(Block):
     """Stratified folds; images of one source stay together."""
 
     count: Annotated[int, Field(ge=2)] = 3
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ProbeSettings(Block):
@@ -27,7 +27,7 @@ class ProbeSettings(Block):
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_fraction: Fraction = 0.05
     clip_norm: Positive = 1.0
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FinetuneSettings(Block):
@@ -45,7 +45,7 @@ class FinetuneSettings(Block):
     clip_norm: Positive = 1.0
     head_dropout: Fraction = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
-    seed: int = 0
+    seed: Seed = 0
 
 
 class EvaluationSettings(Block):

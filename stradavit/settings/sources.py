@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stradavit.settings.base import Block, Count, PathText, Positive
+from stradavit.settings.base import Block, Count, PathText, Positive, Seed
 
 SURVEY_KINDS = ("mgcls", "askap", "lotss", "sdc1")
 BENCHMARK_KINDS = ("mirabest", "lotss_dr2", "rgz_dr1")
@@ -38,7 +38,7 @@ class SimulatedSurvey(SurveyBase):
     like: Literal["mgcls", "askap", "lotss", "sdc1"] = Field(description="The survey to resemble.")
     products: Count = Field(2, description="FITS files to draw.")
     side_px: Annotated[int, Field(ge=64)] = Field(640, description="Side of a drawn mosaic.")
-    seed: int = Field(1, description="Seed of the drawn sky.")
+    seed: Seed = Field(1, description="Seed of the drawn sky.")
 
 
 class LocalSurvey(SurveyBase):
@@ -83,7 +83,7 @@ class SimulatedBenchmark(BenchmarkBase):
     source: Literal["simulated"]
     like: Literal["mirabest", "lotss_dr2", "rgz_dr1"]
     images_per_class: Count = Field(60, description="Mean number of images of a class.")
-    seed: int = Field(2, description="Seed of the drawn sources.")
+    seed: Seed = Field(2, description="Seed of the drawn sources.")
 
 
 class FolderBenchmark(BenchmarkBase):

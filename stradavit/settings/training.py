@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stradavit.settings.base import Block, Count, Fraction, Positive
+from stradavit.settings.base import Block, Count, Fraction, Positive, Seed
 from stradavit.settings.views import ViewSettings
 
 ReconstructionLoss = Literal["l2", "l2_l1", "l2_bl1"]
@@ -80,7 +80,7 @@ class ContrastiveSettings(PhaseSettings):
 class TrainingSettings(Block):
     """Pretraining."""
 
-    seeds: tuple[int, ...] = Field((42,), min_length=1, description="One run per seed.")
+    seeds: tuple[Seed, ...] = Field((42,), min_length=1, description="One run per seed.")
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     contrastive: ContrastiveSettings = ContrastiveSettings()
     dinov2: ContrastiveSettings = Field(
@@ -100,7 +100,7 @@ class PretrainSettings(Block):
     objective: Literal["reconstruction", "contrastive"]
     loss: ReconstructionLoss | ContrastiveLoss
     registers: int = Field(ge=0)
-    seed: int
+    seed: Seed
     phase: ReconstructionSettings | ContrastiveSettings
     views: ViewSettings
 

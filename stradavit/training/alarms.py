@@ -93,10 +93,14 @@ def not_finite(
     passed: list[Passed],
     corpus: Corpus,
 ) -> TrainingError:
-    """The error for an update with a loss or gradient that is not finite."""
+    """The error for an update with a loss or gradient that is not finite.
+
+    Each device names its own cutouts: those with such a loss, or all if the gradient alone or
+    another device is at fault.
+    """
     faulty = [one for one in passed if not one.loss.isfinite()] or passed
     losses = ", ".join(f"{float(one.loss):g}" for one in faulty)
-    numbers = torch.cat([one.numbers for one in faulty]).tolist()
+    numbers = [number for one in faulty for number in one.numbers.tolist()]
     named = "; ".join(corpus.describe(number) for number in numbers[:_CUTOUTS_NAMED])
     more = f"; and {len(numbers) - _CUTOUTS_NAMED} more" if len(numbers) > _CUTOUTS_NAMED else ""
     return TrainingError(

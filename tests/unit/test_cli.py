@@ -8,7 +8,23 @@ import pytest
 
 from stradavit.cli import build_parser, main
 
-STAGES = ["acquire-manifest", "acquire-part", "acquire-benchmark", "acquire-encoder", "cut-part", "cut-benchmark", "cut-corpus", "pretrain", "features", "probe", "finetune", "yardsticks", "tables", "figures", "settings"]
+STAGES = [
+    "acquire-manifest",
+    "acquire-part",
+    "acquire-benchmark",
+    "acquire-encoder",
+    "cut-part",
+    "cut-benchmark",
+    "cut-corpus",
+    "pretrain",
+    "features",
+    "probe",
+    "finetune",
+    "yardsticks",
+    "tables",
+    "figures",
+    "settings",
+]
 
 
 @pytest.mark.parametrize("stage", STAGES)

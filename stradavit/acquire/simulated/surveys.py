@@ -189,19 +189,18 @@ def _draw_plane(
 
 def _add_bowl(image: Image, source: FieldSource, factor: float) -> None:
     """A shallow negative bowl: short spacings are missing, so CLEAN underestimates large scales."""
-    width = 1.3 * source.half_length_px
     depth = -0.008 * source.peak_snr * factor
     bowl = Gaussians(
-        np.array([source.x_px]), np.array([source.y_px]), np.array([depth]), np.array([width])
+        np.array([source.x_px]), np.array([source.y_px]), np.array([depth]), np.zeros(1)
     )
-    # A vanishing beam would hide the bowl: flux per beam is taken with the bowl's own width.
-    add_source(image, bowl.scaled(2.0), width)
+    # A point seen with a wide beam: a Gaussian whose peak is the depth.
+    add_source(image, bowl, 1.8 * source.half_length_px)
 
 
 def _footprint(rng: np.random.Generator, side_px: int) -> np.ndarray:
     """True inside a tilted, rounded square that leaves the corners of the mosaic out."""
-    tilt = rng.uniform(0.12, 0.35) * rng.choice([-1.0, 1.0])
-    at = (np.arange(side_px) - 0.5 * (side_px - 1)) / (0.55 * side_px)
+    tilt = rng.uniform(0.2, 0.45) * rng.choice([-1.0, 1.0])
+    at = (np.arange(side_px) - 0.5 * (side_px - 1)) / (0.53 * side_px)
     u = np.cos(tilt) * at[None, :] - np.sin(tilt) * at[:, None]
     v = np.sin(tilt) * at[None, :] + np.cos(tilt) * at[:, None]
     inside: np.ndarray = u**6 + v**6 < 1.0

@@ -61,7 +61,9 @@ def test_unknown_images_are_counted_and_named(folder: Path) -> None:
         acquire(folder, text)
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "sub/../../secret.png", "a\0.png"])
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/passwd", "sub/../../secret.png", "a\0.png"]
+)
 def test_names_that_leave_the_folder_are_refused(folder: Path, name: str) -> None:
     with pytest.raises((LabelError, DataError), match=r"line 2: the file name|not a CSV file"):
         acquire(folder, HEADER + f"{name},X,,\n")

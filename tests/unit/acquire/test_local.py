@@ -1,6 +1,5 @@
 """Local surveys and positions."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_are_sorted_and_found_once(folder: Path) -> None:
-    os.symlink(folder / "a.fits", folder / "link.fits")
+    (folder / "link.fits").symlink_to(folder / "a.fits")
     found = survey_files("s", survey(folder / "**/*.fits", folder / "a.fits", folder / "link.fits"))
     names = [path.relative_to(folder).as_posix() for path in found]
     assert names == ["a.fits", "b.fits", "deep/a.fits", "deep/er/c d.fits"]
@@ -56,7 +55,9 @@ def test_parts_together_hold_every_file_once(folder: Path, tmp_path: Path) -> No
     for part in range(3):
         acquire_part("s", chosen, tmp_path / "m.csv", part, tmp_path / "raw" / f"{part}.csv")
         acquired += read_ledger(tmp_path / "raw" / f"{part}.csv")
-    assert {row.product for row in acquired} == {r.product for r in read_manifest(tmp_path / "m.csv")}
+    assert {row.product for row in acquired} == {
+        r.product for r in read_manifest(tmp_path / "m.csv")
+    }
     assert all(row.sha256 == sha256_of(row.path) for row in acquired)
     assert all(row.bytes == row.path.stat().st_size for row in acquired)
 

@@ -7,7 +7,15 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from stradavit.cutouts.sky import Footprints, angle, circles, footprints, near, unit_vectors
+from stradavit.cutouts.sky import (
+    Footprints,
+    angle,
+    circles,
+    distance,
+    footprints,
+    near,
+    unit_vectors,
+)
 from tests.reference.sky_guard import nearest_arcmin
 from tests.unit.cutouts.fake_fits import sky_header
 
@@ -108,6 +116,13 @@ def test_whole_sky_and_repeated_corners():
     sky = Footprints(np.array([[45.0, 89.5]]), triangle, np.array([2 * 3600.0]))
     assert near(sky, np.array([[40.0, 89.8]]), 0.1).all()
     assert not near(sky, np.array([[200.0, 89.9]]), 0.1).any()
+
+
+def test_the_antipode_of_the_inside_is_far_away():
+    corners = unit_vectors(np.array([[[-1.0, -1], [1, -1], [1, 1], [-1, 1]]]))
+    centre = unit_vectors(np.array([[0.0, 0.0]]))
+    assert distance(centre, centre, corners)[0] == 0
+    assert np.degrees(distance(-centre, centre, corners)[0]) > 178
 
 
 def test_angle_is_exact_for_tiny_and_for_huge_ones():

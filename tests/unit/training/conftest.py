@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stradavit.cutouts.corpus import write_corpus
+from stradavit.cutouts.quantise import quantise
 from stradavit.cutouts.shards import Shard, new_shard
 from stradavit.models.stages import acquire_encoder
 from stradavit.settings.sources import Architecture, ScratchEncoder
@@ -42,7 +43,7 @@ def write_shards(folder: Path, n_blank: int = 0) -> Path:
             for number in range(PER_SHARD):
                 image = blobs(rng, 1 + number % 3)
                 writer.append(
-                    image * (number >= n_blank),
+                    quantise(image * (number >= n_blank)),
                     plane=0,
                     y0=0,
                     x0=number * SIZE_PX,
