@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from stradavit.acquire.local import survey_files as find_files
 from stradavit.provenance import imported_files
 
 NODES = SETTINGS.nodes()
@@ -47,10 +48,8 @@ def survey_files(wildcards):
     survey = SETTINGS.surveys[wildcards.survey]
     if survey.source != "local":
         return []
-    from stradavit.acquire.local import find_files
-
     positions = [survey.positions] if survey.positions else []
-    return [str(path) for path in find_files(survey.files)] + positions
+    return [str(path) for path in find_files(wildcards.survey, survey)] + positions
 
 
 def benchmark_source(wildcards):
@@ -171,5 +170,5 @@ def paper_benchmarks(wildcards):
 
 
 def paper_settings(wildcards):
-    """All settings but those that only change speed."""
-    return dump(SETTINGS, "loader")
+    """All settings but those that only change speed, in the config's order: the tables keep it."""
+    return json.dumps(SETTINGS.model_dump(mode="json", exclude={"loader"}))
