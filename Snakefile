@@ -32,6 +32,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    all_yardsticks,
 
 
 rule all:
@@ -40,3 +41,13 @@ rule all:
     input:
         rules.tables.output,
         rules.figures.output,
+
+
+rule all_yardsticks:
+    """What classical methods reach on every benchmark, to hold the encoders against."""
+    input:
+        expand(
+            "results/metrics/yardstick/{name}/{benchmark}.json",
+            name=YARDSTICKS,
+            benchmark=SETTINGS.benchmarks,
+        ),

@@ -2,12 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
 
 from stradavit.acquire.local import survey_files as find_files
 from stradavit.provenance import imported_files
 
 NODES = SETTINGS.nodes()
 CELLS = SETTINGS.cells()
+
+YARDSTICKS = (
+    "knn-pixels",
+    "logistic-pixels",
+    "forest-pixels",
+    "logistic-flux-and-size",
+)
 
 # Handed to jobs as a resource and not as a parameter: it decides speed, never results, and
 # Snakemake reruns a job when a parameter changes.
@@ -18,7 +26,10 @@ THREADS = SETTINGS.loader.threads
 def gpus(wildcards):
     """One GPU per job where there is any; a cluster profile may say otherwise."""
     device = SETTINGS.loader.device
-    return int(device == "cuda" or (device == "auto" and shutil.which("nvidia-smi") is not None))
+    return int(
+        device == "cuda"
+        or (device == "auto" and shutil.which("nvidia-smi") is not None)
+    )
 
 
 def code(module):

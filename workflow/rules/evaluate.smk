@@ -76,3 +76,30 @@ rule finetune:
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --encoder {input.encoder:q} --benchmark {input.benchmark:q} --out {output:q}"
         " --loader {resources.loader:q} &> {log:q}"
+
+
+rule yardsticks:
+    """Classical methods on pixels, and on flux and size alone, on the folds of the probe."""
+    input:
+        benchmark="results/benchmarks/{benchmark}.h5",
+        code=code("stradavit.evaluation.yardsticks"),
+    output:
+        expand(
+            "results/metrics/yardstick/{name}/{{benchmark}}.json",
+            name=YARDSTICKS,
+        ),
+    log:
+        "results/logs/yardsticks/{benchmark}.log",
+    benchmark:
+        "results/timings/yardsticks/{benchmark}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    params:
+        evaluation=dump(SETTINGS.evaluation, "probe", "finetune", "protocols"),
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
+    message:
+        "Scoring yardsticks on {wildcards.benchmark}"
+    shell:
+        "stradavit yardsticks --benchmark-name {wildcards.benchmark:q}"
+        " --evaluation {params.evaluation:q} --benchmark {input.benchmark:q}"
+        " --out {params.folder:q} &> {log:q}"
