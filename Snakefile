@@ -22,9 +22,9 @@ report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    survey=r"[A-Za-z0-9][A-Za-z0-9.-]*",
+    survey=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     benchmark=r"[A-Za-z0-9][A-Za-z0-9._-]*",
-    corpus=r"[A-Za-z0-9][A-Za-z0-9.-]*",
+    corpus=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     part=r"\d+",
     encoder=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     protocol=r"[a-z_]+",

@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Index the cutouts a run may see, without the sky of the guarded benchmarks.",
         name=name | {"help": "Name of the corpus."},
         guard_arcmin={
-            "type": json.loads,
+            "type": read_radii,
             "metavar": "JSON",
             "help": "Guard radius of each benchmark in arcmin.",
         },
@@ -205,7 +205,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def read_argument(text: str) -> str:
     """JSON as given, or the text of the file behind @FILE."""
-    return Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text[1:]}: cannot be read as text ({error}); expected a file of settings in JSON"
+        ) from error
+
+
+def read_radii(text: str) -> dict[str, float]:
+    """Guard radii in arcmin by benchmark, from JSON."""
+    try:
+        radii = json.loads(text)
+        return {str(name): float(radius) for name, radius in radii.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} gives no radii; expected JSON such as {{"mirabest": 2.0}}'
+        ) from error
 
 
 def _survey(text: str) -> Any:
@@ -291,7 +309,13 @@ def cut_benchmark(a: Namespace) -> str:
 def cut_corpus(a: Namespace) -> str:
     """Index a corpus."""
     from stradavit.cutouts.stages import cut_corpus
+    from stradavit.errors import SettingsError
 
+    if len(a.guards) != len(a.guard_arcmin):
+        raise SettingsError(
+            f"--guards has {len(a.guards)} files, --guard-arcmin the radii of "
+            f"{', '.join(a.guard_arcmin) or 'no benchmark'}; expected one file for each, in order."
+        )
     shards: dict[str, list[Path]] = {}
     for shard in a.shards:
         shards.setdefault(shard.parent.name, []).append(shard)

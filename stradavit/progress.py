@@ -37,9 +37,7 @@ def progress(
         mininterval=0.2 if on_terminal else LOG_INTERVAL_S,
         maxinterval=LOG_INTERVAL_S,
         # A fresh line per report keeps logs readable.
-        bar_format=None
-        if on_terminal
-        else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n",
+        bar_format=None if on_terminal else LOG_LINE,
         leave=True,
     )
     return cast("tqdm[Item]", bar)

@@ -1,6 +1,7 @@
 """Pure helpers of the rules: from wildcards and settings to paths and parameters."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def run_settings(wildcards):
 def encoders_of(*branches):
     """A wildcard constraint that admits the encoders of these branches of the matrix."""
     names = [name for name, node in NODES.items() if node.branch in branches]
-    return "|".join(names) if names else "(?!)"
+    return "|".join(map(re.escape, names)) if names else "(?!)"
 
 
 # -- paper --------------------------------------------------------------------------------------

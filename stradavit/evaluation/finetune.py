@@ -103,7 +103,7 @@ def finetune(
     Raises
     ------
     TrainingError
-        If the loss is not finite.
+        If a loss or gradient is not finite.
     """
     device = prepare_device(loader)
     cutouts = LabelledCutouts(benchmark_path)
@@ -190,7 +190,7 @@ def train_fold(
     Raises
     ------
     TrainingError
-        If the loss is not finite, naming fold, epoch and images.
+        If a loss or gradient is not finite, naming fold, epoch and update.
     """
     train = np.flatnonzero(material.fold_of != fold)
     test = np.flatnonzero(material.fold_of == fold)
@@ -227,13 +227,14 @@ def train_fold(
                     part_loss = part_loss / total_weight
                     part_loss.backward()  # type: ignore[no-untyped-call]
                     loss += part_loss.item()
-                if not math.isfinite(loss):
+                norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm))
+                if not math.isfinite(loss) or not math.isfinite(norm):
                     raise TrainingError(
                         f"fine-tuning, fold {fold}, epoch {epoch}, update {step}: the loss is "
-                        f"{loss}. Lower evaluation.finetune.learning_rate or clip_norm, or set "
+                        f"{loss}, the gradient norm {norm}. Lower "
+                        "evaluation.finetune.learning_rate or clip_norm, or set "
                         "evaluation.finetune.precision to fp32."
                     )
-                torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
                 optimiser.step()
                 losses.append(loss)
                 step += 1

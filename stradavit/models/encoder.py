@@ -44,9 +44,7 @@ class SelfAttention(nn.Module):
             # torch's bf16 attention takes half of a training step on a processor; in float32 the
             # whole step is about twice as fast, and the layers around it stay in bf16.
             with torch.autocast("cpu", enabled=False):
-                attended = F.scaled_dot_product_attention(
-                    query.float(), key.float(), value.float()
-                )
+                attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
         else:
             attended = F.scaled_dot_product_attention(query, key, value)
         return attended.transpose(1, 2).flatten(2)

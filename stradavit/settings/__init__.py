@@ -4,6 +4,7 @@ Blocks that decide results are kept apart from `loader`, which decides only spee
 former as parameters (a change replans) and the latter outside them (a change replans nothing).
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from stradavit.errors import SettingsError
-from stradavit.settings.base import Block, Count, Positive
+from stradavit.settings.base import Block, Count, Positive, merge
 from stradavit.settings.evaluation import EvaluationSettings, Protocol
 from stradavit.settings.matrix import (
     CorpusSettings,
@@ -76,7 +77,8 @@ class Settings(Block):
 
         for block in ("surveys", "benchmarks", "corpora", "encoders"):
             faults.extend(
-                f"{block}.{name}: use letters, digits, '.', '-' only: names become file names"
+                f"{block}.{name}: use ASCII letters, digits, '.', '_', '-' only, a letter or digit "
+                "first: names become file names"
                 for name in getattr(self, block)
                 if not is_safe_name(name)
             )
@@ -90,7 +92,17 @@ class Settings(Block):
         check("matrix.dinov2_references", matrix.dinov2_references, self.encoders)
         check("matrix.reference", (matrix.reference,) if matrix.reference else (), self.encoders)
         for grid in ("reconstruction", "contrastive", "dinov2", "two_stage"):
-            check(f"matrix.{grid}.starts", getattr(matrix, grid).starts, self.encoders)
+            starts = getattr(matrix, grid).starts
+            check(f"matrix.{grid}.starts", starts, self.encoders)
+            for start in starts:
+                found = self.scratch_registers.get(start)
+                others = [r for r in getattr(matrix, grid).registers if found and r != found]
+                if others:
+                    faults.append(
+                        f"matrix.{grid}.registers asks for {others} from the start {start!r}, "
+                        f"which has {found}: registers can only be added to a start without any; "
+                        f"set encoders.{start}.registers to 0"
+                    )
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -106,7 +118,7 @@ class Settings(Block):
                 raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
             if not isinstance(overlay, dict):
                 raise SettingsError(f"{path}: expected a mapping of settings at the top level")
-            merged = _merge(merged, overlay)
+            merged = merge(merged, overlay)
         return cls.parse(merged)
 
     # -- what the matrix asks for -------------------------------------------------------------
@@ -179,14 +191,4 @@ class Settings(Block):
 
 def is_safe_name(name: str) -> bool:
     """Whether a name from the config can stand in a file name and in an encoder's name."""
-    return bool(name) and name[0].isalnum() and all(c.isalnum() or c in ".-_" for c in name)
-
-
-def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overlay.items():
-        known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            value = _merge(known, value)
-        merged[key] = value
-    return merged
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None

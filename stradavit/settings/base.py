@@ -5,7 +5,14 @@ import os
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from stradavit.errors import SettingsError
 
@@ -13,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
@@ -38,6 +46,20 @@ class Block(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_blocks(cls, values: Any) -> Any:
+        # A block given in part keeps the rest of its own default, which may differ from that of
+        # its class: `training.dinov2: {epochs: 5}` must not lose the learning rate for DINOv2.
+        if not isinstance(values, dict):
+            return values
+        defaults = {
+            name: field.default.model_dump()
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Block) and isinstance(values.get(name), dict)
+        }
+        return values | {name: merge(default, values[name]) for name, default in defaults.items()}
+
     def to_json(self) -> str:
         """Sorted JSON: equal settings give equal text, so Snakemake reruns only on a change."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -57,6 +79,17 @@ class Block(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             raise SettingsError(describe_faults(error)) from None
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `overlay`: mappings merge, everything else is replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        known = merged.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = merge(known, value)
+        merged[key] = value
+    return merged
 
 
 def describe_faults(error: ValidationError) -> str:

@@ -10,15 +10,18 @@ from pydantic.fields import FieldInfo
 from stradavit.settings.base import Block
 
 
-def describe(block: type[Block], indent: int = 0) -> str:
-    """Indented lines `key: default  # meaning`, blocks in blocks, sources of a union in turn."""
+def describe(block: type[Block], indent: int = 0, given: Block | None = None) -> str:
+    """Indented lines `key: default  # meaning`, blocks in blocks, sources of a union in turn.
+
+    `given` is the default of the block as a whole, where that differs from its class's.
+    """
     pad = "  " * indent
     lines = []
     for name, field in block.model_fields.items():
         inner = _blocks_in(field.annotation)
         meaning = f"  # {field.description}" if field.description else ""
         if not inner:
-            lines.append(f"{pad}{name}: {_default(field)}{meaning}")
+            lines.append(f"{pad}{name}: {_default(name, field, given)}{meaning}")
             continue
         lines.append(f"{pad}{name}:{meaning}")
         is_mapping = typing.get_origin(field.annotation) is dict
@@ -28,7 +31,8 @@ def describe(block: type[Block], indent: int = 0) -> str:
         for kind in inner:
             if len(inner) > 1:
                 lines.append(f"{'  ' * depth}# {_first_line(kind)}")
-            lines.append(describe(kind, depth))
+            default = getattr(given, name) if given else field.default
+            lines.append(describe(kind, depth, default if isinstance(default, kind) else None))
     return "\n".join(lines)
 
 
@@ -41,10 +45,10 @@ def _blocks_in(annotation: Any) -> list[type[Block]]:
     return []
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(name: str, field: FieldInfo, given: Block | None) -> str:
+    if field.is_required() and given is None:
         return _literal(field.annotation) or "<required>"
-    value = field.get_default(call_default_factory=True)
+    value = field.default if given is None else getattr(given, name)
     return "null" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 

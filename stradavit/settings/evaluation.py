@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stradavit.settings.base import Block, Count, Fraction, Positive, Seed
+from stradavit.settings.base import Beta, Block, Count, Fraction, Positive, Seed
 
 Protocol = Literal["linear_probe", "finetune"]
 PROTOCOLS: tuple[Protocol, ...] = ("linear_probe", "finetune")
@@ -24,7 +24,7 @@ class ProbeSettings(Block):
     batch_size: Count = 256
     learning_rate: Positive = 5e-3
     weight_decay: float = Field(0.05, ge=0.0, description="The bias is exempt.")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     warmup_fraction: Fraction = 0.05
     clip_norm: Positive = 1.0
     seed: Seed = 0
@@ -40,7 +40,7 @@ class FinetuneSettings(Block):
     head_multiplier: Positive = 10.0
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.65
     weight_decay: float = Field(0.05, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     warmup_fraction: Fraction = 0.2
     clip_norm: Positive = 1.0
     head_dropout: Fraction = 0.0

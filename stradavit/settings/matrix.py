@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stradavit.errors import SettingsError
 from stradavit.settings.base import Block
 from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
 
@@ -124,10 +125,19 @@ def expand_matrix(
     seeds : one run of every cell per seed
     scratch : for each encoder of the config the registers of a scratch start, None for published
         weights (which are the same for every seed)
+
+    Raises
+    ------
+    SettingsError
+        If two encoders would have one name.
     """
     nodes: dict[str, EncoderNode] = {}
     for node in _walk(matrix, seeds, scratch):
-        nodes.setdefault(node.name, node)
+        if nodes.setdefault(node.name, node) != node:
+            raise SettingsError(
+                f"matrix: two different encoders would be called {node.name}, since a start or a "
+                "corpus has the name of a loss in its own. Rename it."
+            )
     return list(nodes.values())
 
 

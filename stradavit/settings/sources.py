@@ -46,7 +46,7 @@ class LocalSurvey(SurveyBase):
 
     source: Literal["local"]
     files: tuple[PathText, ...] = Field(
-        description="Glob patterns (`**` descends) of FITS mosaics or of PNG images."
+        min_length=1, description="Glob patterns (`**` descends) of FITS mosaics or of PNG images."
     )
     positions: PathText | None = Field(
         None,

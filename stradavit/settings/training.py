@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stradavit.settings.base import Block, Count, Fraction, Positive, Seed
+from stradavit.settings.base import Beta, Block, Count, Fraction, Positive, Seed
 from stradavit.settings.views import ViewSettings
 
 ReconstructionLoss = Literal["l2", "l2_l1", "l2_bl1"]
@@ -18,7 +18,7 @@ class OptimiserSettings(Block):
     weight_decay: float = Field(
         0.05, ge=0.0, description="None on biases, norms, tokens, positions."
     )
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     eps: Positive = 1e-8
 
 

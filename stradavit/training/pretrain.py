@@ -199,6 +199,7 @@ def _train(
             checkpoints.save(run)
             saved_at = time.monotonic()
         if n_stopped:
+            here.barrier()  # torchrun kills all once one has left: the checkpoint comes first
             logger.warning("Terminated after update %d; start again to go on", run.updates)
             raise SystemExit(_EXIT_TERMINATED)
     if bar is not None:

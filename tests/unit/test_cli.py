@@ -59,3 +59,26 @@ def test_console_script_prints_no_traceback() -> None:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_file_of_settings_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["acquire-manifest", "--name", "s", "--survey", "@nowhere.json", "--out", "m.csv"])
+    assert left.value.code == 2
+    assert "--survey: nowhere.json: cannot be read as text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("radii", ["2.0", "[2]", '{"first": null}', "{first: 2}"])
+def test_radii_must_be_a_mapping(radii: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["cut-corpus", "--name", "all", "--guard-arcmin", radii, "--guards", "--out", "c.h5"])
+    assert "gives no radii; expected JSON" in capsys.readouterr().err
+
+
+def test_every_guard_needs_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    radii = json.dumps({"mirabest": 2.0, "first": 3.0})
+    arguments = ["--name", "all", "--guard-arcmin", radii, "--guards", "m.h5", "--shards", "s.h5"]
+    assert main(["cut-corpus", *arguments, "--out", "c.h5"]) == 1
+    assert "--guards has 1 files, --guard-arcmin the radii of mirabest, first" in (
+        capsys.readouterr().err
+    )

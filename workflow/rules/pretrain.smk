@@ -2,7 +2,7 @@
 
 
 rule pretrain_reconstruction:
-    """Train one encoder by masked reconstruction; goes on from its last checkpoint, if any."""
+    """Train one encoder by its objective; goes on from its last checkpoint, if there is one."""
     input:
         corpus=run_corpus,
         start=run_start,

@@ -170,6 +170,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, encoder_dir, benchmar
         _run(encoder_dir, benchmark_path, tmp_path / "bench.json", settings)
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    tmp_path, encoder_dir, benchmark_path, monkeypatch
+) -> None:
+    # Without this, an overflow in the very last update would end in predictions that are NaN.
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(TrainingError, match=r"update 0: .* gradient norm inf"):
+        _run(encoder_dir, benchmark_path, tmp_path / "bench.json")
+
+
 def test_dinov2_is_tuned_on_its_own_readout(tmp_path, benchmark_path) -> None:
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 

@@ -1,5 +1,6 @@
 """Settings refuse what they do not know, all faults at once, and expand the matrix."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from stradavit.errors import SettingsError
 from stradavit.settings import Settings
 from stradavit.settings.describe import describe
 from stradavit.settings.training import PretrainSettings
+from stradavit.settings.views import STRONG
 
 
 @pytest.fixture
@@ -48,6 +50,8 @@ def test_image_must_be_divisible_by_patch(config: dict[str, Any]) -> None:
         (("corpora", "all", "surveys"), ["nowhere"], r"corpora\.all\.surveys names 'nowhere'"),
         (("matrix", "baselines"), ["vit-x"], r"matrix\.baselines names 'vit-x'"),
         (("views",), {"crops": {"roi_side": [0.8, 0.5]}}, "runs backwards"),
+        (("evaluation", "probe", "betas"), [0.9, 1.0], r"evaluation\.probe\.betas\.1: .* less"),
+        (("surveys", "mine"), {"source": "local", "files": []}, r"surveys\.mine\.files: .* 1 item"),
         (("matrix", "reconstruction", "losses"), ["l3"], r"matrix\.reconstruction\.losses\.0"),
     ],
 )
@@ -155,3 +159,56 @@ def test_every_key_is_described() -> None:
         "checkpoint_every_epochs",
     ):
         assert f"{key}:" in page
+
+
+def test_a_block_given_in_part_keeps_the_rest_of_its_own_default(config: dict[str, Any]) -> None:
+    config["training"]["dinov2"] = {"epochs": 5, "optimiser": {"weight_decay": 0.1}}
+    config["views"]["contrastive_wide"] = {"flip_probability": 0.4}
+    config["views"]["contrastive_additional"] = {"flip_probability": 0.4}
+    settings = Settings.parse(config)
+    dinov2, views = settings.training.dinov2, settings.views
+    assert (dinov2.epochs, dinov2.batch_size, dinov2.head_output_norm) == (5, 20, False)
+    assert (dinov2.optimiser.weight_decay, dinov2.optimiser.learning_rate) == (0.1, 1e-4)
+    assert (views.contrastive_wide.flip_probability, views.contrastive_wide.bands_max) == (0.4, 0)
+    assert views.contrastive_additional == STRONG.model_copy(update={"flip_probability": 0.4})
+
+
+def test_the_page_shows_the_defaults_of_a_block_and_not_of_its_class() -> None:
+    page = describe(Settings)
+    dinov2 = page[page.index("dinov2:", page.index("\ntraining:")) :]
+    assert "learning_rate: 0.0001" in dinov2[: dinov2.index("\nevaluation:")]
+    strong = page[page.index("contrastive_additional:") :]
+    assert "noise_sigma: 0.04" in strong[: strong.index("\ntraining:")]
+
+
+@pytest.mark.parametrize(("name", "is_safe"), [("my_survey", True), ("é", False), ("_a", False)])
+def test_names_are_those_the_rules_admit(
+    config: dict[str, Any], repository: Path, name: str, is_safe: bool
+) -> None:
+    config["surveys"][name] = {"source": "simulated", "like": "sdc1"}
+    if is_safe:
+        assert name in Settings.parse(config).surveys
+    else:
+        with pytest.raises(SettingsError, match=rf"surveys\.{name}: use ASCII letters"):
+            Settings.parse(config)
+    rules = (repository / "Snakefile").read_text(encoding="utf-8")
+    for wildcard in ("survey", "benchmark", "corpus"):
+        constraint = re.search(rf'{wildcard}=r"(.*)"', rules)
+        assert constraint is not None
+        assert (re.fullmatch(constraint[1], name) is not None) == is_safe
+
+
+def test_two_encoders_of_one_name_are_refused(config: dict[str, Any]) -> None:
+    config["encoders"]["vit-tiny_soft"] = config["encoders"]["vit-tiny"]
+    config["matrix"]["contrastive"] = {
+        "starts": ["vit-tiny", "vit-tiny_soft"],
+        "losses": ["hcl", "soft_hcl"],
+    }
+    with pytest.raises(SettingsError, match="contrastive_vit-tiny_soft_hcl_r0_all_s42"):
+        Settings.parse(config).nodes()
+
+
+def test_registers_a_start_cannot_have_are_refused(config: dict[str, Any]) -> None:
+    config["encoders"]["vit-tiny"]["registers"] = 4
+    with pytest.raises(SettingsError, match=r"matrix\.contrastive\.registers asks for \[0\]"):
+        Settings.parse(config)
