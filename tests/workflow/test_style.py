@@ -1,6 +1,7 @@
 """The sources are in the project's style, typed, and import in one direction."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_sources_pass(repository: Path, command: tuple[str, ...]) -> None:
 def test_workflow_lints(workflow: Path) -> None:
     done = run_snakemake(workflow, "--lint")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_texts_the_report_shows_are_there(repository: Path) -> None:
+    sources = [repository / "Snakefile", *(repository / "workflow" / "rules").glob("*.smk")]
+    texts = [
+        source.parent / name
+        for source in sources
+        for name in re.findall(r'(?:report: |caption=)"(.+\.rst)"', source.read_text("utf-8"))
+    ]
+    assert len(texts) >= 3
+    assert [text for text in texts if not text.is_file()] == []
 
 
 def imports_of(path: Path) -> set[str]:
