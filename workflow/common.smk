@@ -76,12 +76,26 @@ def benchmark_source(wildcards):
 
 
 def benchmark_files(wildcards):
-    """A folder benchmark's labels or a batch benchmark's batches."""
+    """A folder benchmark's labels, or a batch benchmark's batches."""
     benchmark = SETTINGS.benchmarks[wildcards.benchmark]
-    return {
-        "folder": lambda: [benchmark.labels],
-        "batches": lambda: [benchmark.path],
-    }.get(benchmark.source, lambda: [])()
+    if benchmark.source == "folder":
+        return [benchmark.labels]
+    if benchmark.source == "batches":
+        return files_at(benchmark.path)
+    return []
+
+
+def files_at(path):
+    """A file, or the files of a folder, so that a changed one is noticed; itself if absent."""
+    return [str(file) for file in sorted(Path(path).glob("*")) if file.is_file()] or [
+        path
+    ]
+
+
+def start_files(wildcards):
+    """A local encoder's files; hub and scratch starts follow from their settings."""
+    encoder = SETTINGS.encoders[NODES[wildcards.encoder].start]
+    return files_at(encoder.path) if encoder.source == "local" else []
 
 
 def start_of(wildcards):

@@ -33,7 +33,11 @@ def folder_labels(benchmark_name: str, benchmark: FolderBenchmark) -> list[Label
             f"benchmarks.{benchmark_name}.images: {folder} is no folder, looked for from "
             f"{Path.cwd()}. Give the folder that the file names in {csv_path} are relative to."
         )
-    rows = read_table(csv_path, _columns(benchmark), f"Check benchmarks.{benchmark_name}.")
+    remedy = (
+        f"Name the columns under benchmarks.{benchmark_name}; where no positions are known, set "
+        "ra_column: null and dec_column: null."
+    )
+    rows = read_table(csv_path, _columns(benchmark), remedy)
     if not rows:
         raise LabelError(f"{csv_path}: has no rows; expected one for each labelled image.")
     paths = _image_paths(benchmark_name, benchmark, rows)

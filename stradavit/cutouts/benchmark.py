@@ -23,7 +23,7 @@ from stradavit.cutouts.quantise import STORED, checksum, quantise, restore
 
 FORMAT = "stradavit-benchmark"
 VERSION = 1
-REMEDY = "Delete the file and cut the benchmark again (stradavit cut_benchmark)."
+REMEDY = "Delete the file and cut the benchmark again (stradavit cut-benchmark)."
 
 # An image of 150 px fills a third of a chunk, one of 512 px four of them.
 CHUNK = 2**16

@@ -22,7 +22,7 @@ from stradavit.files import atomic_path
 
 FORMAT = "stradavit-corpus"
 VERSION = 1
-REMEDY = "Delete the file and make the corpus again (stradavit cut_corpus)."
+REMEDY = "Delete the file and make the corpus again (stradavit cut-corpus)."
 
 
 class Corpus:

@@ -29,7 +29,7 @@ from stradavit.files import atomic_path
 
 FORMAT = "stradavit-shard"
 VERSION = 1
-REMEDY = "Delete the file and cut the part again (stradavit cut_part)."
+REMEDY = "Delete the file and cut the part again (stradavit cut-part)."
 
 ROW = np.dtype(
     [

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from stradavit.errors import DataError
 from stradavit.files import atomic_path, write_json
+from stradavit.models.card import read_card
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import MODEL_TYPES, Dinov2Encoder, load_dinov2
 from stradavit.models.encoder import ViTEncoder
@@ -156,19 +156,6 @@ def save_encoder(
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         # transformers 4 refuses files that do not name their framework.
         save_file(on_cpu, temporary, metadata={"format": "pt"})
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """The provenance in a model card of ours; empty for folders from elsewhere."""
-    path = Path(folder) / "README.md"
-    if not path.is_file():
-        return {}
-    block = re.search(r"^```json\n(.*?)^```$", path.read_text("utf-8", "replace"), re.M | re.S)
-    try:
-        card = json.loads(block.group(1)) if block else {}
-    except json.JSONDecodeError:
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stradavit.errors import DataError
 from stradavit.files import read_json
+from stradavit.models.card import read_card
 from stradavit.paper.layout import Spread
 from stradavit.provenance import code_hash
 from stradavit.settings import Settings
@@ -93,7 +94,7 @@ class Results:
     Parameters
     ----------
     settings : the whole config
-    results_dir : folder that holds `metrics/`
+    results_dir : folder that holds `metrics/` and `encoders/`
 
     Raises
     ------
@@ -123,6 +124,11 @@ class Results:
     def _code(self) -> dict[Protocol, str]:
         """Hash of the code that would score a protocol now."""
         return {protocol: code_hash(module) for protocol, (_, module) in _MADE_BY.items()}
+
+    @cached_property
+    def _training_code(self) -> str:
+        """Hash of the code that would train a run now."""
+        return code_hash("stradavit.training.pretrain")
 
     def runs(
         self, configuration: Configuration, benchmark: str, role: Role = "inductive"
@@ -175,8 +181,11 @@ class Results:
             remarks=tuple(
                 dict.fromkeys(
                     remark
-                    for metrics in found
-                    for remark in self._remarks(protocol, benchmark, metrics)
+                    for run, metrics in zip(runs, found, strict=True)
+                    for remark in [
+                        *self._remarks(protocol, benchmark, metrics),
+                        *self._training_remarks(run),
+                    ]
                 )
             ),
         )
@@ -195,6 +204,15 @@ class Results:
         if metrics["code"] != self._code[protocol]:
             remarks.append(f"{benchmark} was scored by another version of the code.")
         return remarks
+
+    def _training_remarks(self, run: EncoderNode) -> list[str]:
+        """Training is not repeated when its code changes, so its rows must say so."""
+        if run.branch == "start":
+            return []
+        code = read_card(self.results_dir / "encoders" / run.name).get("code")
+        if code is None or code == self._training_code:
+            return []
+        return ["The encoder was trained by another version of the code."]
 
 
 def read_metrics(path: Path, protocol: str, encoder: str, benchmark: str) -> dict[str, Any]:

@@ -179,13 +179,22 @@ class Settings(Block):
             phase = self.training.dinov2
         else:
             phase = self.training.contrastive
+        # The operators of the other objective do not touch this run: a change there must not
+        # retrain it.
+        unused = (
+            ("reconstruction",)
+            if node.contrastive_loss
+            else ("contrastive_wide", "contrastive_additional")
+        )
+        usual = ViewSettings()
+        views = self.views.model_copy(update={name: getattr(usual, name) for name in unused})
         return PretrainSettings(
             objective="contrastive" if node.contrastive_loss else "reconstruction",
             loss=loss,
             registers=node.registers,
             seed=node.seed,
             phase=phase,
-            views=self.views,
+            views=views,
         )
 
 

@@ -91,6 +91,10 @@ def test_a_second_call_has_nothing_to_do(done: Path) -> None:
             "training: {contrastive: {temperature: 0.2}}",
             {"pretrain_contrastive"} | SCORING | PAPER,
         ),
+        (
+            "views: {contrastive_additional: {noise_sigma: 0.05}}",
+            {"pretrain_contrastive"} | SCORING | PAPER,
+        ),
         ("surveys: {sdc1: {title: SKA}}", PAPER),
         ("benchmarks: {mirabest: {guard_arcmin: 3}}", {"cut_corpus"} | TRAINING | SCORING | PAPER),
         ("loader: {workers: 1, checkpoint_every_epochs: 1, prefetch: 3}", set()),

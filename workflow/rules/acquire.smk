@@ -69,6 +69,8 @@ rule acquire_benchmark:
 
 rule acquire_encoder:
     """Make a starting point: published weights, a local folder, or a scratch draw."""
+    input:
+        start_files,
     output:
         "results/encoders/{encoder}/model.safetensors",
     log:

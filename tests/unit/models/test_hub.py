@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stradavit.errors import DataError
+from stradavit.models.card import read_card
 from stradavit.models.config import EncoderConfig
 from stradavit.models.encoder import ViTEncoder
-from stradavit.models.hub import load_encoder, load_mae, read_card, save_encoder
+from stradavit.models.hub import load_encoder, load_mae, save_encoder
 from stradavit.models.mae import MaskedAutoencoder
 from stradavit.models.preprocessing import Preprocessing
 

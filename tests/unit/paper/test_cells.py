@@ -8,6 +8,7 @@ import pytest
 
 from stradavit.errors import DataError
 from stradavit.paper.cells import Configuration, Results, spread_of
+from stradavit.provenance import code_hash
 from stradavit.settings import Settings
 
 from .fake_results import fold_scores, results_of, small_config, write_all_metrics, write_metrics
@@ -102,6 +103,24 @@ def test_old_settings_and_code_are_remarked(tmp_path: Path) -> None:
         "rgz was scored with probe.learning_rate = 0.1; the config says 0.005.",
         "rgz was scored by another version of the code.",
     )
+
+
+def test_runs_trained_by_other_code_are_remarked(tmp_path: Path) -> None:
+    results = results_of(small_config(), tmp_path)
+    run = next(node for node in results.nodes.values() if node.branch == "reconstruction")
+    card = tmp_path / "encoders" / run.name / "README.md"
+    card.parent.mkdir(parents=True, exist_ok=True)
+    configuration = Configuration(
+        "reconstruction", run.start, run.registers, run.reconstruction_loss
+    )
+    for code, remarks in (
+        (code_hash("stradavit.training.pretrain"), ()),
+        ("0" * 64, ("The encoder was trained by another version of the code.",)),
+    ):
+        card.write_text(f'```json\n{{"code": "{code}"}}\n```\n')
+        score = results.score("linear_probe", configuration, "rgz")
+        assert score is not None
+        assert score.remarks == remarks
 
 
 @pytest.mark.parametrize(

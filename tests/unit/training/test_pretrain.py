@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.errors import SettingsError, TrainingError
-from stradavit.models.hub import load_encoder, load_mae, read_card
+from stradavit.models.card import read_card
+from stradavit.models.hub import load_encoder, load_mae
 from stradavit.settings.training import OptimiserSettings
 from stradavit.training.pretrain import pretrain
 from stradavit.training.sampler import epoch_order
