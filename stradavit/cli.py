@@ -139,7 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
         "torchrun to use several devices.",
         settings=block | {"help": "Objective, loss, registers, seed, phase, views."},
         corpus=path | {"help": "Index of the cutouts to train on."},
-        start=path | {"help": "model.safetensors to start from."},
+        # Not `--start`: torchrun would take it for the beginning of its own --start-method.
+        start_from=path | {"help": "model.safetensors to start from."},
         out=path | {"help": "model.safetensors to write."},
         loader=loader,
     )
@@ -331,7 +332,9 @@ def pretrain(a: Namespace) -> str:
     from stradavit.settings.training import PretrainSettings
     from stradavit.training.pretrain import pretrain
 
-    pretrain(PretrainSettings.parse(a.settings), a.corpus, a.start.parent, a.out.parent, loader)
+    pretrain(
+        PretrainSettings.parse(a.settings), a.corpus, a.start_from.parent, a.out.parent, loader
+    )
     return f"encoder: {a.out.parent}"
 
 

@@ -82,3 +82,18 @@ def test_every_guard_needs_its_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--guards has 1 files, --guard-arcmin the radii of mirabest, first" in (
         capsys.readouterr().err
     )
+
+
+def test_torchrun_leaves_the_options_of_pretrain_alone() -> None:
+    from torch.distributed.run import get_args_parser
+
+    subparsers = next(action for action in build_parser()._actions if action.dest == "command")
+    ours = subparsers.choices["pretrain"]._option_string_actions  # type: ignore[index,union-attr]
+    # argparse takes a unique or ambiguous beginning of its own options for the option itself.
+    theirs = get_args_parser()._option_string_actions
+    taken = [
+        option
+        for option in ours
+        if option not in ("-h", "--help") and any(known.startswith(option) for known in theirs)
+    ]
+    assert not taken

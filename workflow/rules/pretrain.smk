@@ -26,7 +26,7 @@ rule pretrain_reconstruction:
         "Pretraining {wildcards.encoder}"
     shell:
         "stradavit pretrain --settings {params.settings:q} --corpus {input.corpus:q}"
-        " --start {input.start:q} --out {output:q} --loader {resources.loader:q} &> {log:q}"
+        " --start-from {input.start:q} --out {output:q} --loader {resources.loader:q} &> {log:q}"
 
 
 use rule pretrain_reconstruction as pretrain_contrastive with:
