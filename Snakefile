@@ -3,7 +3,8 @@
 from stradavit.settings import Settings
 
 
-configfile: "config.yaml"
+# The default lies beside this file, so that `--directory elsewhere` finds it too.
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 # Everything the config says is checked here, before any work: a typo fails in one second.
