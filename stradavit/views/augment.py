@@ -1,7 +1,8 @@
 """The six operators of Table 3, in its order (paper, section 6.1.1).
 
-Each function takes (b, n, n) float32 views and the (b,) int64 keys of the views and draws from its
-own stream, so switching one operator off leaves the draws of the others alone.
+The `draw_` functions take the (b,) int64 keys of the views; each has its own stream, so switching
+one operator off leaves the draws of the others alone. The others apply what was drawn to (b, n, n)
+float32 views, on any device; `stradavit.views.kernels` does the same on the processor.
 """
 
 import torch
@@ -38,12 +39,16 @@ def augment(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
     return dim_background(views, keys, settings).clamp_(0, 1)
 
 
+def draw_asinh(keys: Tensor, settings: OperatorSettings) -> tuple[Tensor, Tensor]:
+    """Operator 2: (b,) bool, which views are stretched, and (b,) float64 strengths a."""
+    draws = uniforms(fold(keys, Stream.ASINH), 2)
+    low, high = settings.asinh_a
+    return draws[:, 0] < settings.asinh_probability, low + (high - low) * draws[:, 1]
+
+
 def asinh_stretch(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
     """Operator 2: asinh(a x) / asinh(a) with some probability, which lifts faint emission."""
-    draws = uniforms(fold(keys, Stream.ASINH), 2)
-    is_applied = draws[:, 0] < settings.asinh_probability
-    low, high = settings.asinh_a
-    a = low + (high - low) * draws[:, 1]
+    is_applied, a = draw_asinh(keys, settings)
     scaled = views * _per_view(a)
     # log(y + sqrt(y² + 1)) is asinh(y) for y >= 0, and torch's asinh is not vectorised.
     stretched = scaled.square().add_(1).sqrt_().add_(scaled).log_()
@@ -51,12 +56,17 @@ def asinh_stretch(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Te
     return torch.where(is_applied[:, None, None], stretched, views)
 
 
+def draw_affine(keys: Tensor, settings: OperatorSettings, size_px: int) -> tuple[Tensor, Tensor]:
+    """Operator 3: (b, 2) float64 shifts (x, y) by whole pixels and (b,) float64 zooms."""
+    draws = 2 * uniforms(fold(keys, Stream.AFFINE), 3) - 1
+    shift = (draws[:, :2] * (settings.translation * size_px) + 0.5).floor()
+    return shift, 1 + settings.scale * draws[:, 2]
+
+
 def affine_jitter(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
     """Operator 3: a shift by whole pixels and a zoom, bilinear, zeros from outside."""
     size = views.shape[-1]
-    draws = 2 * uniforms(fold(keys, Stream.AFFINE), 3) - 1
-    shift = (draws[:, :2] * (settings.translation * size) + 0.5).floor()
-    scale = 1 + settings.scale * draws[:, 2]
+    shift, scale = draw_affine(keys, settings, size)
     views = gather_rows(views, zoom_taps(shift[:, 1], scale, size))
     return transposed(gather_rows(transposed(views), zoom_taps(shift[:, 0], scale, size)))
 
@@ -67,25 +77,35 @@ def add_noise(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor
     return noise.view(views.shape).mul_(settings.noise_sigma).add_(views)
 
 
-def add_bands(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
-    """Operator 5: one to `bands_max` horizontal or vertical stripes of constant offset."""
-    size = views.shape[-1]
-    width = max(1, int(settings.band_width * size))
-    stream = fold(keys, Stream.BANDS)
-    draws = uniforms(stream, 1 + 3 * settings.bands_max)
+def draw_bands(keys: Tensor, settings: OperatorSettings, size_px: int) -> Tensor:
+    """Operator 5: (b, 2, size_px) float32, what is added to each row and to each column."""
+    width = max(1, int(settings.band_width * size_px))
+    draws = uniforms(fold(keys, Stream.BANDS), 1 + 3 * settings.bands_max)
     count = 1 + (draws[:, 0] * settings.bands_max).floor()
-    place = torch.arange(size, device=views.device)
-    # (b, 2, n): what is added to each row and to each column.
-    profiles = torch.zeros(len(views), 2, size, device=views.device, dtype=torch.float64)
+    place = torch.arange(size_px, device=keys.device)
+    profiles = torch.zeros(len(keys), 2, size_px, device=keys.device, dtype=torch.float64)
     for band in range(settings.bands_max):
         axis, start, offset = draws[:, 1 + 3 * band : 4 + 3 * band].unbind(dim=1)
-        start = (start * (size - width + 1)).floor()[:, None]
+        start = (start * (size_px - width + 1)).floor()[:, None]
         offset = (2 * offset - 1) * settings.band_offset * (band < count)
         stripe = ((place >= start) & (place < start + width)) * offset[:, None]
         is_horizontal = (axis < 0.5)[:, None]
         profiles += torch.stack((stripe * is_horizontal, stripe * ~is_horizontal), dim=1)
-    rows, columns = profiles.float().unbind(dim=1)
+    return profiles.float()
+
+
+def add_bands(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
+    """Operator 5: one to `bands_max` horizontal or vertical stripes of constant offset."""
+    rows, columns = draw_bands(keys, settings, views.shape[-1]).unbind(dim=1)
     return views + rows[:, :, None] + columns[:, None, :]
+
+
+def draw_dimming(keys: Tensor, settings: OperatorSettings) -> Tensor:
+    """Operator 6: (b,) float64 factors on the faint pixels, 1 where they are left alone."""
+    draws = uniforms(fold(keys, Stream.FLUX), 2)
+    low, high = settings.background_factor
+    factor = low + (high - low) * draws[:, 1]
+    return torch.where(draws[:, 0] < settings.background_probability, factor, 1.0)
 
 
 def dim_background(views: Tensor, keys: Tensor, settings: OperatorSettings) -> Tensor:
@@ -93,10 +113,7 @@ def dim_background(views: Tensor, keys: Tensor, settings: OperatorSettings) -> T
 
     The threshold is the view's mean plus a multiple of its (population) standard deviation.
     """
-    draws = uniforms(fold(keys, Stream.FLUX), 2)
-    low, high = settings.background_factor
-    factor = low + (high - low) * draws[:, 1]
-    factor = torch.where(draws[:, 0] < settings.background_probability, factor, 1.0)
+    factor = draw_dimming(keys, settings)
     mean = _mean(views)
     std = _mean((views - mean[:, None, None]).square_()).sqrt()
     threshold = mean + settings.background_threshold_std * std

@@ -7,8 +7,7 @@ and inside it. Lengths are computed in float64 and rounded half up.
 import torch
 from torch import Tensor
 
-from stradavit.settings.views import CropSettings, EmptySettings
-from stradavit.views.emptiness import crop_is_empty
+from stradavit.settings.views import CropSettings
 from stradavit.views.random import uniforms
 
 
@@ -79,21 +78,6 @@ def first_overlapping(candidates: Tensor, outer: Tensor, ioa_min: float) -> Tens
     # Above any real share, and argmax takes the first of equals.
     chosen = overlap.masked_fill(overlap >= ioa_min, 2.0).argmax(dim=2)
     return candidates.gather(2, chosen[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-
-
-def first_informative(
-    images: Tensor,
-    candidates: Tensor,
-    side_px_max: int,
-    bright_pixels: int,
-    settings: EmptySettings,
-) -> Tensor:
-    """The first of (b, n, 4) boxes that is not empty, else the last; (b, 4)."""
-    *earlier, chosen = candidates.unbind(dim=1)
-    for boxes in reversed(earlier):
-        empty = crop_is_empty(images, boxes, side_px_max, bright_pixels, settings)
-        chosen = torch.where(empty[:, None], chosen, boxes)
-    return chosen
 
 
 def largest_crop_px(size_px: int, side_share: float, settings: CropSettings) -> int:

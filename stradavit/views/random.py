@@ -10,6 +10,7 @@ modulo 2^64 until one exact conversion to a float, so processor and accelerator 
 from enum import IntEnum
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,7 +91,7 @@ def normals(keys: Tensor, count: int) -> Tensor:
     device, where logarithms and cosines are not. The price is that no number exceeds 4.4.
     """
     levels = _pieces(keys, count, torch.int16).int().add_(_NORMAL_LEVELS // 2)
-    return _quantiles(keys.device).index_select(0, levels.flatten()).view(levels.shape)
+    return quantiles(keys.device).index_select(0, levels.flatten()).view(levels.shape)
 
 
 def _pieces(keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
@@ -100,14 +101,24 @@ def _pieces(keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
 
 
 @cache
-def _quantiles(device: torch.device) -> Tensor:
+def quantiles(device: torch.device) -> Tensor:
     """The normal quantiles of 2^16 strata, scaled to unit variance; (65536,) float32."""
     midpoints = (torch.arange(_NORMAL_LEVELS, dtype=torch.float64) + 0.5) / _NORMAL_LEVELS
-    quantiles: Tensor = torch.special.ndtri(midpoints)
-    return (quantiles / quantiles.square().mean().sqrt()).float().to(device)
+    exact: Tensor = torch.special.ndtri(midpoints)
+    return (exact / exact.square().mean().sqrt()).float().to(device)
 
 
 def _mix(z: Tensor) -> Tensor:
+    if z.device.type == "cpu":
+        # The same arithmetic in a fifth of the time: numpy has unsigned integers, and small
+        # operations, of which a batch takes hundreds, start faster.
+        words = z.numpy().view(np.uint64)
+        words = words ^ (words >> np.uint64(30))
+        words *= np.uint64(_MIX_1)
+        words ^= words >> np.uint64(27)
+        words *= np.uint64(_MIX_2)
+        words ^= words >> np.uint64(31)
+        return torch.from_numpy(words.view(np.int64))
     z = (z ^ _shift_right(z, 30)) * _signed(_MIX_1)
     z = (z ^ _shift_right(z, 27)) * _signed(_MIX_2)
     return z ^ _shift_right(z, 31)

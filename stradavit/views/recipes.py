@@ -1,7 +1,8 @@
 """The two recipes: one reconstruction view, or a contrastive pair, from every cutout of a batch.
 
-Everything is batched tensor code that runs where the cutouts lie and never waits for a value, so a
-device is not stalled. Replicating to three channels and normalising are left to the model's input.
+What is drawn, and where crops lie, is decided here in small tensors where the cutouts lie, without
+ever waiting for a value, so a device is not stalled; `stradavit.views.pixels` does what touches
+pixels. Replicating to three channels and normalising are left to the model's input.
 """
 
 from dataclasses import dataclass
@@ -11,20 +12,15 @@ from torch import Tensor
 
 from stradavit.settings.views import OperatorSettings, ViewSettings
 from stradavit.views.anchors import Anchors, find_anchors
-from stradavit.views.augment import augment, draw_orientation
 from stradavit.views.crops import (
     crops_around,
-    first_informative,
     first_overlapping,
     largest_crop_px,
     region,
     wide_field,
 )
-from stradavit.views.emptiness import is_empty
+from stradavit.views.pixels import Pixels, pixels_of
 from stradavit.views.random import Stream, cutout_keys, fold, uniforms
-from stradavit.views.resample import crop_and_resize
-
-_UINT16_MAX = 65535
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def reconstruction_views(
     Only the tight crop is retried while it is empty: a wide-field crop has nowhere else to look.
     """
     scene = _look(cutouts, numbers, epoch, seed, settings, attempt)
-    crops, size_px = settings.crops, scene.images.shape[-1]
+    crops, size_px = settings.crops, scene.pixels.size_px
     tight, _ = _anchored_crop(scene, 0, crops.tight_side)
     wide = wide_field(fold(scene.keys, Stream.WIDE_FIELD), size_px, crops)
     is_wide = uniforms(fold(scene.keys, Stream.REGIME), 1) < crops.wide_probability
@@ -126,7 +122,7 @@ def contrastive_views(
 class _Scene:
     """What all views of a cutout share."""
 
-    images: Tensor  # (b, size, size) float32 in [0, 1]
+    pixels: Pixels
     keys: Tensor  # (b,) int64
     anchors: Anchors
     regions: Tensor  # (b, 4) int64
@@ -144,35 +140,23 @@ def _look(
     settings: ViewSettings,
     attempt: Tensor | None,
 ) -> _Scene:
-    images = _unit_images(cutouts)
+    pixels = pixels_of(cutouts)
     for name, value in (("numbers", numbers), ("attempt", attempt)):
-        if value is not None and (value.shape != images.shape[:1] or value.dtype != torch.int64):
+        if value is not None and (value.shape != cutouts.shape[:1] or value.dtype != torch.int64):
             raise ValueError(
                 f"{name} is {tuple(value.shape)} of {value.dtype}; expected one int64 for each "
-                f"of the {len(images)} cutouts"
+                f"of the {len(cutouts)} cutouts"
             )
     keys = cutout_keys(seed, epoch, numbers, attempt)
-    anchors = find_anchors(images, keys, settings.anchors)
-    regions = region(fold(keys, Stream.REGION), anchors.points, images.shape[-1], settings.crops)
-    return _Scene(images, keys, anchors, regions, settings)
-
-
-def _unit_images(cutouts: Tensor) -> Tensor:
-    if cutouts.ndim != 4 or cutouts.shape[1] != 1 or cutouts.shape[2] != cutouts.shape[3]:
-        raise ValueError(
-            f"cutouts have shape {tuple(cutouts.shape)}; expected (batch, 1, size, size)"
-        )
-    if cutouts.dtype == torch.uint16:
-        return cutouts[:, 0].to(torch.float32).div_(_UINT16_MAX)
-    if cutouts.dtype == torch.float32:
-        return cutouts[:, 0].nan_to_num(0.0, 0.0, 0.0).clamp_(0, 1)
-    raise ValueError(f"cutouts are {cutouts.dtype}; expected float32 in [0, 1] or uint16")
+    anchors = find_anchors(pixels, keys, settings.anchors)
+    regions = region(fold(keys, Stream.REGION), anchors.points, pixels.size_px, settings.crops)
+    return _Scene(pixels, keys, anchors, regions, settings)
 
 
 def _anchored_crop(scene: _Scene, view: int, side_range: tuple[float, float]) -> tuple[Tensor, int]:
     """A crop around the anchor that is not empty, (b, 4), and the largest side it can have."""
     crops, empty = scene.settings.crops, scene.settings.empty
-    side_px_max = largest_crop_px(scene.images.shape[-1], side_range[1], crops)
+    side_px_max = largest_crop_px(scene.pixels.size_px, side_range[1], crops)
     candidates = crops_around(
         fold(scene.view_keys(view), Stream.CROP),
         empty.crop_tries,
@@ -182,8 +166,8 @@ def _anchored_crop(scene: _Scene, view: int, side_range: tuple[float, float]) ->
         crops.jitter_wide,
         crops,
     )
-    chosen = first_informative(
-        scene.images, candidates, side_px_max, empty.bright_pixels_wide, empty
+    chosen = scene.pixels.first_informative(
+        candidates, side_px_max, empty.bright_pixels_wide, empty
     )
     return chosen, side_px_max
 
@@ -197,7 +181,7 @@ def _overlapping_crop(scene: _Scene, view: int, wide: Tensor) -> tuple[Tensor, i
         for at_fallback, usual in zip(crops.wide_side, crops.additional_side, strict=True)
     )
     side_px_max = largest_crop_px(
-        scene.images.shape[-1], max(crops.wide_side[1], crops.additional_side[1]), crops
+        scene.pixels.size_px, max(crops.wide_side[1], crops.additional_side[1]), crops
     )
     placements = crops_around(
         fold(scene.view_keys(view), Stream.CROP),
@@ -211,8 +195,8 @@ def _overlapping_crop(scene: _Scene, view: int, wide: Tensor) -> tuple[Tensor, i
     candidates = first_overlapping(
         placements.view(-1, empty.crop_tries, crops.ioa_tries, 4), wide, crops.ioa_min
     )
-    chosen = first_informative(
-        scene.images, candidates, side_px_max, empty.bright_pixels_additional, empty
+    chosen = scene.pixels.first_informative(
+        candidates, side_px_max, empty.bright_pixels_additional, empty
     )
     return chosen, side_px_max
 
@@ -224,23 +208,15 @@ def _render(
     operators: list[OperatorSettings],
     out_px: int,
 ) -> Views:
-    """Crop, resize, test for emptiness and augment each view.
-
-    A view is tested before its noise: after it, a blank view has bright pixels as any other, and
-    the test could never fail.
-    """
-    empty = scene.settings.empty
-    pixels, blanks = [], []
-    for view, (box, side_px, settings) in enumerate(
-        zip(boxes, side_px_max, operators, strict=True)
-    ):
-        keys = scene.view_keys(view)
-        orientation = draw_orientation(keys, settings)
-        crop = crop_and_resize(scene.images, box, out_px, side_px, orientation)
-        blanks.append(is_empty(crop, empty.bright_pixels_view, empty))
-        pixels.append(augment(crop, keys, settings))
+    pixels = scene.anchors.points.new_empty(
+        (len(boxes), len(scene.keys), out_px, out_px), dtype=torch.float32
+    )
+    blanks = []
+    for view, (box, side_px, each) in enumerate(zip(boxes, side_px_max, operators, strict=True)):
+        keys, empty = scene.view_keys(view), scene.settings.empty
+        blanks.append(scene.pixels.view(box, side_px, keys, each, empty, out=pixels[view]))
     return Views(
-        pixels=torch.stack(pixels)[:, :, None],
+        pixels=pixels[:, :, None],
         is_empty=torch.stack(blanks).any(dim=0),
         boxes=torch.stack(boxes).float(),
         anchors=scene.anchors.points.float(),

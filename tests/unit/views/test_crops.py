@@ -6,15 +6,16 @@ import torch
 from stradavit.settings.views import CropSettings, EmptySettings, ViewSettings
 from stradavit.views.crops import (
     crops_around,
-    first_informative,
     first_overlapping,
     intersection_over_area,
     largest_crop_px,
     region,
     wide_field,
 )
+from stradavit.views.loops import LoopPixels
 from stradavit.views.random import cutout_keys
 from stradavit.views.recipes import contrastive_views, reconstruction_views
+from stradavit.views.tensors import TensorPixels
 from tests.unit.views.skies import sparse_sky
 
 DEFAULT = CropSettings()
@@ -115,7 +116,8 @@ def test_the_first_overlapping_box_is_taken_else_the_best():
     assert first_overlapping(candidates, outer, 0.7)[:, 0].tolist() == [most, half]
 
 
-def test_the_first_informative_box_is_taken_else_the_last():
+@pytest.mark.parametrize("pixels", [TensorPixels, LoopPixels])
+def test_the_first_informative_box_is_taken_else_the_last(pixels):
     image = torch.zeros(2, 40, 40)
     image[:, 22:30, 22:30] = 1.0
     blank, also_blank = [0, 0, 16, 16], [2, 2, 18, 18]
@@ -123,7 +125,7 @@ def test_the_first_informative_box_is_taken_else_the_last():
     candidates = torch.tensor(
         [[blank, good, better, blank], [blank, blank, also_blank, also_blank]]
     )
-    chosen = first_informative(image, candidates, 18, 12, EmptySettings())
+    chosen = pixels(image).first_informative(candidates, 18, 12, EmptySettings())
     assert chosen.tolist() == [good, also_blank]
 
 
