@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 READY  := $(VENV)/ready
+BENCH  := .venv-bench
 UV     := 0.9
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help tables figures report test lint format lock clean
+.PHONY: help tables figures report test lint format bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,22 +36,35 @@ format: $(READY)  ## rewrite sources in the project's style
 	ruff format .
 	snakefmt Snakefile workflow
 
+# NAMES="probe --rounds 5" measures one benchmark only; see python -m benchmarks --help.
+bench: $(BENCH)/ready  ## speed beside peers, into docs/performance.md; about 20 minutes
+	$(BENCH)/bin/python -m benchmarks $(NAMES)
+
 lock: $(READY)  ## resolve requirements.lock anew
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	    --group dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	    --group dev --group bench -c requirements.lock pyproject.toml -o benchmarks/requirements.lock
 
-clean:  ## remove the environment; results stay
-	rm -rf $(VENV)
+clean:  ## remove the environments; results stay
+	rm -rf $(VENV) $(BENCH)
 
-# The stamp makes the environment once, and again when the lock changes. Bytecode is compiled now:
+# The stamp makes an environment once, and again when its lock changes. Bytecode is compiled now:
 # the workflow starts dozens of processes, and some machines forbid writing it later.
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
-	    "stradavit needs Python 3.11 to 3.13, found " + sys.version.split()[0] + \
-	    "; run: make PYTHON=/path/to/python3.12 " + "tables")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=$(UV)'
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
-	    -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	touch $(READY)
+	$(call environment,$(VENV),$<)
+
+$(BENCH)/ready: benchmarks/requirements.lock pyproject.toml
+	$(call environment,$(BENCH),$<)
+
+define environment
+$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+    "stradavit needs Python 3.11 to 3.13, found " + sys.version.split()[0] + \
+    "; run: make PYTHON=/path/to/python3.12 " + "tables")'
+$(PYTHON) -m venv $(1)
+$(1)/bin/pip install --quiet --disable-pip-version-check 'uv>=$(UV)'
+$(1)/bin/uv pip install --quiet --python $(1)/bin/python --require-hashes --compile-bytecode \
+    -r $(2)
+$(1)/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation -e .
+touch $@
+endef

@@ -9,7 +9,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 LOG_INTERVAL_S = 10.0
-LOG_LINE = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]\n"
+LOG_LINE = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n"
 
 
 def progress(
@@ -19,11 +19,12 @@ def progress(
     desc: str = "",
     unit: str = "it",
     initial: int = 0,
+    unit_scale: bool = False,
 ) -> "tqdm[Item]":
     """Wrap `items`, or make a bar to `update` by hand if `items` is None.
 
     Into a log file a bar would be thousands of carriage returns; there it is one line every
-    `LOG_INTERVAL_S` seconds.
+    `LOG_INTERVAL_S` seconds. `unit_scale` writes thousands as k, M, G.
     """
     on_terminal = sys.stderr.isatty()
     bar = tqdm(
@@ -32,6 +33,7 @@ def progress(
         desc=desc,
         unit=unit,
         initial=initial,
+        unit_scale=unit_scale,
         dynamic_ncols=on_terminal,
         ascii=None if on_terminal else True,
         mininterval=0.2 if on_terminal else LOG_INTERVAL_S,

@@ -22,7 +22,7 @@ from stradavit.cutouts.hdf5 import LazyFile
 from stradavit.cutouts.quantise import STORED, checksum, quantise, restore
 
 FORMAT = "stradavit-benchmark"
-VERSION = 1
+VERSION = 2
 REMEDY = "Delete the file and cut the benchmark again (stradavit cut-benchmark)."
 
 # An image of 150 px fills a third of a chunk, one of 512 px four of them.
@@ -61,7 +61,7 @@ class LabelledCutouts:
             self.sources: list[str] = file["source"].asstr()[()].tolist()
             self.positions: NDArray[np.float64] = file["position"][()]
             self._shapes: NDArray[np.int64] = file["shape"][()]
-            self._checksums: NDArray[np.uint32] = file["checksum"][()]
+            self._checksums: NDArray[np.uint64] = file["checksum"][()]
             n_pixels = int(file["pixels"].shape[0])
         self._lazy.close()
         self._ends = np.cumsum(self._shapes.prod(axis=1))
@@ -132,13 +132,13 @@ class BenchmarkWriter:
             "label": np.array([number[row.label] for row in self._rows], np.int64),
             "position": np.array(positions, np.float64).reshape(-1, 2),
             "shape": np.array(self._shapes, np.int64).reshape(-1, 2),
-            "checksum": np.array(self._checksums, np.uint32),
+            "checksum": np.array(self._checksums, np.uint64),
         }
         for name, values in columns.items():
             self._file.create_dataset(name, data=values)
         text = h5py.string_dtype()
         for name in ("image", "source"):
-            values = [getattr(row, name) for row in self._rows]
-            self._file.create_dataset(name, data=values, dtype=text)
+            words = [getattr(row, name) for row in self._rows]
+            self._file.create_dataset(name, data=words, dtype=text)
         fixed = {"format": FORMAT, "version": VERSION, "classes": json.dumps(classes)}
         self._file.attrs.update({**attributes, **fixed})

@@ -9,6 +9,7 @@ One HDF5 file:
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from stradavit.cutouts.shards import Shard
 from stradavit.files import atomic_path
 
 FORMAT = "stradavit-corpus"
-VERSION = 1
+VERSION = 2
 REMEDY = "Delete the file and make the corpus again (stradavit cut-corpus)."
 
 
 class Corpus:
     """Cutouts by number, 0 to len - 1, from whichever shards they lie in.
 
-    Safe to pickle and to fork; the index is in numpy arrays (12 bytes a cutout), the pixels stay
+    Safe to pickle and to fork; the index is in numpy arrays (16 bytes a cutout), the pixels stay
     on disk.
 
     Parameters
@@ -49,13 +50,13 @@ class Corpus:
             lengths = file["shards/cutouts"][()]
             self._shard: NDArray[np.int32] = file["cutouts/shard"][()]
             self._row: NDArray[np.int32] = file["cutouts/row"][()]
-            self._checksum: NDArray[np.uint32] = file["cutouts/checksum"][()]
+            self._checksum: NDArray[np.uint64] = file["cutouts/checksum"][()]
             self.size_px = int(file.attrs["size_px"])
             self._counts = json.loads(file.attrs["counts"])
             if not len(self._shard) == len(self._row) == len(self._checksum) > 0:
                 raise lazy.damaged("its columns are empty or not of one length")
-            is_outside = (self._shard < 0) | (self._shard >= len(paths))
-            if is_outside.any() or (self._row >= lengths[self._shard]).any():
+            is_inside = 0 <= self._shard.min() <= self._shard.max() < len(paths) == len(lengths)
+            if not is_inside or self._row.min() < 0 or (self._row >= lengths[self._shard]).any():
                 raise lazy.damaged("a cutout lies in no shard")
         lazy.close()
         self._shards = [Shard(self.path.parent / path) for path in paths]
@@ -63,11 +64,18 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._shard)
 
-    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint16]:
+    def read(
+        self, numbers: NDArray[np.int64], out: NDArray[np.uint16] | None = None
+    ) -> NDArray[np.uint16]:
         """Cutouts (len(numbers), size_px, size_px) in the order asked for, any with repeats.
 
-        Within a shard they are read in the order of the file. Every cutout is compared with its
-        checksum.
+        Within a shard they are read in the order of the file, neighbours in one go. Every cutout
+        is compared with its checksum. Threads may read side by side.
+
+        Parameters
+        ----------
+        numbers : which
+        out : C-contiguous memory of that shape to read into and return; by default a new array
 
         Raises
         ------
@@ -75,14 +83,20 @@ class Corpus:
             If a shard is missing or a cutout has changed, naming it.
         """
         numbers = np.asarray(numbers)
-        pixels = np.empty((len(numbers), self.size_px, self.size_px), dtype=np.uint16)
-        shard, row = self._shard[numbers], self._row[numbers]
+        if out is None:
+            out = np.empty((len(numbers), self.size_px, self.size_px), dtype=np.uint16)
+        assert len(out) == len(numbers) and out.flags.c_contiguous and out.dtype == np.uint16
+        shard, row, checksums = (c[numbers] for c in (self._shard, self._row, self._checksum))
         order = np.lexsort((row, shard))
-        for some in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
+        ends = (np.flatnonzero(np.diff(shard[order])) + 1).tolist()
+        for start, stop in zip([0, *ends], [*ends, len(order)], strict=True):
+            some = order[start:stop]
             if len(some):
                 source = self._shards[shard[some[0]]]
-                pixels[some] = source.read(row[some], self._checksum[numbers[some]])
-        return pixels
+                source.read_into(out, some, row[some], checksums[some])
+        if sys.byteorder == "big":
+            out.byteswap(inplace=True)
+        return out
 
     def describe(self, number: int) -> str:
         """Where a cutout comes from, as `survey/part 0/product name plane 0 y 512 x 0`."""
@@ -131,7 +145,7 @@ def write_corpus(
         file.create_dataset("shards/cutouts", data=np.array([len(s) for s in shards], np.int32))
         file.create_dataset("cutouts/shard", data=shard_of.astype(np.int32))
         file.create_dataset("cutouts/row", data=np.concatenate(kept).astype(np.int32))
-        file.create_dataset("cutouts/checksum", data=np.concatenate(checksums).astype(np.uint32))
+        file.create_dataset("cutouts/checksum", data=np.concatenate(checksums).astype(np.uint64))
         file.attrs.update(
             {
                 "format": FORMAT,

@@ -1,6 +1,7 @@
 """HDF5 files that may be read from many processes."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ class LazyFile:
     """An HDF5 file that is opened on first use in each process.
 
     A handle that is inherited by a fork, or shared between workers, corrupts what it reads; so
-    it is dropped on pickling and opened anew when the process is another one.
+    it is dropped on pickling and opened anew when the process is another one. Threads share it
+    one after the other.
 
     Parameters
     ----------
@@ -35,9 +37,13 @@ class LazyFile:
         self._version = version
         self._handle: Any = None
         self._process = 0
+        self._turn = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {k: v for k, v in self.__dict__.items() if k != "_turn"} | {"_handle": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turn=threading.RLock())
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
@@ -47,11 +53,24 @@ class LazyFile:
         ------
         DataError
         """
-        try:
-            if self._handle is None or self._process != os.getpid():
+        if self._process != os.getpid():
+            # A thread of the parent may have held the lock for ever when we were forked.
+            self._handle, self._turn, self._process = None, threading.RLock(), os.getpid()
+        with self.named_failures(), self._turn:
+            if self._handle is None:
                 self._handle = self._open()
-                self._process = os.getpid()
             yield self._handle
+
+    @contextmanager
+    def named_failures(self) -> Iterator[None]:
+        """Whatever fails inside is told with the file and the remedy.
+
+        Raises
+        ------
+        DataError
+        """
+        try:
+            yield
         except DataError:
             raise
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -60,7 +60,7 @@ def read_guard(benchmark: str, path: Path, guard_arcmin: float) -> Guard:
 
 
 def fates(
-    footprints: Footprints, fingerprints: NDArray[np.uint64], guards: list[Guard]
+    footprints: Footprints, checksums: NDArray[np.uint64], guards: list[Guard]
 ) -> NDArray[np.str_]:
     """What becomes of each cutout.
 
@@ -73,7 +73,7 @@ def fates(
     Parameters
     ----------
     footprints : of n cutouts
-    fingerprints : (n,) equal for equal pixels
+    checksums : (n,) equal for equal pixels
     guards : may be empty
 
     Returns
@@ -90,9 +90,9 @@ def fates(
     is_kept = fate == "kept"
     is_repeat = np.ones(len(fate), dtype=bool)
     candidates = np.flatnonzero(is_kept)
-    _, first = np.unique(fingerprints[candidates], return_index=True)
+    _, first = np.unique(checksums[candidates], return_index=True)
     is_repeat[candidates[first]] = False
-    is_repeat |= np.isin(fingerprints, fingerprints[is_guarded])
+    is_repeat |= np.isin(checksums, checksums[is_guarded])
     fate[is_kept & is_repeat] = "duplicate"
     return fate.astype(str)
 

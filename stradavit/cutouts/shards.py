@@ -3,6 +3,7 @@
 One HDF5 file:
 
 - `cutouts` (n, size_px, size_px) uint16, value = round(pixel * 65535), one chunk a cutout;
+- `chunks`: where in the file they are, see `stradavit.cutouts.chunks`;
 - `rows/<column>` (n, ...), the columns of `ROW`;
 - `products/name`, `products/sha256`: the files that `rows/product` counts;
 - attributes: `format`, `version`, `survey`, `part`, `size_px`, `settings` (JSON of what decided
@@ -12,6 +13,7 @@ One HDF5 file:
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +24,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from stradavit.cutouts.chunks import Chunks, note_chunks
 from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
-from stradavit.cutouts.quantise import STORED, checksum, fingerprint
+from stradavit.cutouts.quantise import STORED, checksum
 from stradavit.errors import MalformedProductError
 from stradavit.files import atomic_path
 
 FORMAT = "stradavit-shard"
-VERSION = 1
+VERSION = 2
 REMEDY = "Delete the file and cut the part again (stradavit cut-part)."
 
 ROW = np.dtype(
@@ -48,13 +51,15 @@ ROW = np.dtype(
         ("finite_fraction", "<f8"),  # of the pixels, before the stretch
         ("low", "<f8"),  # values that became 0 and 1, in the product's unit
         ("high", "<f8"),
-        ("checksum", "<u4"),  # stradavit.cutouts.quantise.checksum
-        ("fingerprint", "<u8"),  # stradavit.cutouts.quantise.fingerprint
+        ("checksum", "<u8"),  # stradavit.cutouts.quantise.checksum
     ]
 )
 
 # Cutouts by which the dataset grows; it is cut to size at the end.
 GROWTH = 256
+
+# Pixels that are read back at once.
+VERIFY_BYTES = 1 << 22
 
 
 class ShardWriter:
@@ -73,7 +78,9 @@ class ShardWriter:
             chunks=(1, size_px, size_px),
             dtype=STORED,
         )
-        self._rows: list[NDArray[np.void]] = []
+        self._rows: list[NDArray[np.void]] = []  # of each product
+        self._pending: list[dict[str, Any]] = []  # of the current one
+        self._n_rows = 0
         self._products: list[tuple[str, str]] = []
         self._dropped: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
@@ -85,16 +92,18 @@ class ShardWriter:
         A `MalformedProductError` takes back all that was appended, is counted as a skip, and
         goes on to the caller: a shard holds whole products only.
         """
-        before = len(self._rows)
         dropped: Counter[str] = Counter()
         self._products.append((name, sha256))
         try:
             yield dropped
         except MalformedProductError as error:
             self._skipped[error.reason] += 1
-            del self._rows[before:]
+            self._pending.clear()
             raise
         self._dropped += dropped
+        self._rows.append(_table(self._pending))
+        self._n_rows += len(self._pending)
+        self._pending.clear()
 
     def append(self, levels: NDArray[np.uint16], **row: Any) -> None:
         """Add a cutout of the current product.
@@ -102,30 +111,24 @@ class ShardWriter:
         Parameters
         ----------
         levels : (size_px, size_px), see `stradavit.cutouts.quantise`
-        row : all columns of `ROW` but product, checksum and fingerprint
+        row : all columns of `ROW` but product and checksum
         """
-        number = len(self._rows)
+        number = self._n_rows + len(self._pending)
         if number == len(self._cutouts):
             self._cutouts.resize(number + GROWTH, axis=0)
         # Past the filter pipeline, which has nothing to do here: twice as fast.
-        content = levels.astype(STORED).tobytes()
+        content = np.ascontiguousarray(levels, dtype=STORED)
         self._cutouts.id.write_direct_chunk((number, 0, 0), content)
-        record = np.zeros((), dtype=ROW)
-        values = {
-            **row,
-            "product": len(self._products) - 1,
-            "checksum": checksum(levels),
-            "fingerprint": fingerprint(levels),
-        }
+        product = len(self._products) - 1
+        values = {**row, "product": product, "checksum": checksum(content)}
         assert set(values) == set(ROW.names or ())
-        for column, value in values.items():
-            record[column] = value
-        self._rows.append(record)
+        self._pending.append(values)
 
     def finish(self) -> None:
         """Write what is known only at the end."""
-        self._cutouts.resize(len(self._rows), axis=0)
-        rows = np.array(self._rows, dtype=ROW)
+        self._cutouts.resize(self._n_rows, axis=0)
+        note_chunks(self._file)
+        rows = np.concatenate([*self._rows, _table([])])
         for column in ROW.names or ():
             self._file.create_dataset(f"rows/{column}", data=rows[column])
         names, digests = zip(*self._products, strict=True) if self._products else ((), ())
@@ -172,6 +175,10 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self._lazy = LazyFile(path, FORMAT, VERSION, REMEDY)
+        self._chunks: Chunks | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_chunks": None}
 
     @property
     def path(self) -> Path:
@@ -208,7 +215,7 @@ class Shard:
     def read(
         self,
         rows: NDArray[np.integer],
-        checksums: NDArray[np.uint32],
+        checksums: NDArray[np.uint64],
     ) -> NDArray[np.uint16]:
         """Cutouts (len(rows), size_px, size_px); fastest if the rows ascend.
 
@@ -222,21 +229,48 @@ class Shard:
         DataError
             If a cutout does not have its checksum.
         """
-        with self._lazy.opened() as file:
-            dataset = file["cutouts"]
-            size_px = dataset.shape[1]
-            out = np.empty((len(rows), size_px, size_px), dtype=np.uint16)
-            for place, (row, expected) in enumerate(zip(rows, checksums, strict=True)):
-                _, content = dataset.id.read_direct_chunk((int(row), 0, 0))
-                levels = np.frombuffer(content, dtype=STORED).reshape(size_px, size_px)
-                found = checksum(levels)
-                if found != int(expected):
-                    raise self._lazy.damaged(
-                        f"cutout {row} of {len(dataset)} ({self.describe(int(row))}) has checksum "
-                        f"{found:08x}, expected {int(expected):08x}: its pixels have changed"
-                    )
-                out[place] = levels
-        return out
+        size_px = self.chunks().size_px
+        out = np.empty((len(rows), size_px, size_px), dtype=np.uint16)
+        self.read_into(out, np.arange(len(rows)), rows, checksums)
+        return out.byteswap() if sys.byteorder == "big" else out
+
+    def read_into(
+        self,
+        out: NDArray[np.uint16],
+        places: NDArray[np.integer],
+        rows: NDArray[np.integer],
+        checksums: NDArray[np.uint64],
+    ) -> None:
+        """As `read`, cutout `rows[i]` into `out[places[i]]`; threads may read side by side.
+
+        Parameters
+        ----------
+        out : (any, size_px, size_px), C-contiguous; gets the bytes as stored, little-endian
+
+        Raises
+        ------
+        DataError
+        """
+        chunks = self.chunks()
+        with self._lazy.named_failures():
+            if out.shape[1:] != (chunks.size_px, chunks.size_px):
+                raise ValueError(f"its cutouts are {chunks.size_px} px wide, not {out.shape[1:]}")
+            damage = chunks.read(rows, out, places, checksums)
+        if damage is not None:
+            row, expected = int(rows[damage.position]), int(checksums[damage.position])
+            raise self._lazy.damaged(
+                f"cutout {row} of {chunks.n_cutouts} ({self.describe(row)}) has checksum "
+                f"{damage.found:016x}, expected {expected:016x}: its pixels have changed"
+            )
+
+    def chunks(self) -> Chunks:
+        """Where the cutouts lie, asked once; the HDF5 handle is then closed until needed again."""
+        if self._chunks is None:
+            with self._lazy.opened() as file:
+                if self._chunks is None:  # another thread may have been first
+                    self._chunks = Chunks(file)
+                    self._lazy.close()
+        return self._chunks
 
     def describe(self, row: int) -> str:
         """Where a cutout comes from, for messages."""
@@ -290,11 +324,15 @@ class Shard:
         rows = self.rows()
         if len(rows) and rows["product"].max() >= len(self.products()):
             raise self._lazy.damaged("a row names a product that is not in the list")
-        for number in range(len(rows)):
-            self.read(np.array([number]), rows["checksum"][number : number + 1])
+        many = max(1, VERIFY_BYTES // max(1, self.chunks().size_px ** 2 * STORED.itemsize))
+        out = np.empty((min(many, len(rows)), *[self.chunks().size_px] * 2), dtype=np.uint16)
+        for start in range(0, len(rows), many):
+            some = np.arange(start, min(start + many, len(rows)))
+            self.read_into(out, some - start, some, rows["checksum"][some])
 
     def close(self) -> None:
         """Close the file in this process."""
+        self._chunks = None
         self._lazy.close()
 
 
@@ -311,6 +349,17 @@ def verify_shard(path: Path) -> None:
         shard.verify()
     finally:
         shard.close()
+
+
+def _table(rows: list[dict[str, Any]]) -> NDArray[np.void]:
+    """(n,) records of `ROW`."""
+    table = np.zeros(len(rows), dtype=ROW)
+    for column in ROW.names or ():
+        if rows:
+            values = [row[column] for row in rows]
+            shape = ROW[column].shape
+            table[column] = [np.broadcast_to(v, shape) for v in values] if shape else values
+    return table
 
 
 def _rows_checksum(rows: NDArray[np.void]) -> str:

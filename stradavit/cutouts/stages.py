@@ -162,7 +162,7 @@ def _cut_product(
             beam_major_arcsec=beam_major,
             beam_minor_arcsec=beam_minor,
             pixel_scale_arcsec=product.pixel_scale_arcsec or math.nan,
-            finite_fraction=np.isfinite(cutout.pixels).mean(),
+            finite_fraction=1.0,  # else it were dropped
             low=low,
             high=high,
         )
@@ -268,7 +268,7 @@ def cut_corpus(
             shard.expect(survey, everything[0])
     rows = [shard.rows() for shard in everything]
     table = np.concatenate(rows)
-    fate = fates(footprints_of(table), table["fingerprint"], watch)
+    fate = fates(footprints_of(table), table["checksum"], watch)
     by_shard = np.split(fate, np.cumsum([len(r) for r in rows])[:-1])
     remaining = iter(by_shard)
     counts = {

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stradavit.cutouts.zscale_fit import zscale_limits
+
 Stretch = Literal["zscale", "minmax"]
 
 
@@ -40,31 +42,54 @@ def limits(image: NDArray[np.float32], how: Stretch) -> tuple[float, float]:
     image of MiraBest's PNG release would be): like Astropy we then only subtract and clip, which
     leaves the mask of the brighter pixels of an 8-bit picture. `minmax` is the better choice.
     """
-    finite = image[np.isfinite(image)]
-    if finite.size == 0:
-        return 0.0, 0.0
-    faintest, brightest = float(finite.min()), float(finite.max())
+    finite, faintest, brightest = _finite(image)
     if how == "minmax" or faintest == brightest:
         return faintest, brightest
-
-    from astropy.visualization import ZScaleInterval
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # A few pixels, or all of them rejected, make poor fits; Astropy then takes the extremes.
-        warnings.simplefilter("ignore")
-        low, high = (float(limit) for limit in ZScaleInterval().get_limits(finite))
+    low, high = zscale_limits(finite) or _astropy_limits(finite)
     if not np.isfinite(high - low):  # the fit overflowed
         return faintest, brightest
     # The slope of a flat fit may be -1e-17, which would turn the image into its negative.
     return low, max(low, high)
 
 
+def _finite(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, float]:
+    """The pixels that are neither NaN nor infinite, in order, and their extremes, 0 if none.
+
+    All of the image if that is finite, else (n,).
+    """
+    finite = image
+    for _ in range(2):
+        if finite.size == 0:
+            break
+        with np.errstate(invalid="ignore"):
+            faintest, brightest = float(finite.min()), float(finite.max())
+        if np.isfinite(faintest) and np.isfinite(brightest):
+            return finite, faintest, brightest
+        finite = finite[np.isfinite(finite)]
+    return finite, 0.0, 0.0
+
+
+def _astropy_limits(finite: NDArray[np.float32]) -> tuple[float, float]:
+    from astropy.visualization import ZScaleInterval
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # A few pixels, or all of them rejected, make poor fits; Astropy then takes the extremes.
+        warnings.simplefilter("ignore")
+        low, high = (float(limit) for limit in ZScaleInterval().get_limits(finite))
+    return low, high
+
+
 def scale(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """`(image - low) / (high - low)`, or `image - low` if they coincide, clipped to [0, 1]."""
     with np.errstate(all="ignore"):
         scaled = np.subtract(image, low, dtype=np.float32)
+        width = np.float32(high - low)
         if high > low:
-            np.divide(scaled, high - low, out=scaled)
-    np.clip(scaled, 0.0, 1.0, out=scaled)
-    scaled[~np.isfinite(image)] = 0.0
-    return np.nan_to_num(scaled, copy=False, nan=0.0)
+            np.divide(scaled, width, out=scaled)
+        np.clip(scaled, 0.0, 1.0, out=scaled)
+        is_finite = np.isfinite(image)
+        # Of finite pixels only 0 / 0 and a width beyond all numbers make NaN.
+        if not is_finite.all() or (high > low and not 0 < width < np.inf):
+            scaled[~is_finite] = 0.0
+            np.nan_to_num(scaled, copy=False, nan=0.0)
+    return scaled

@@ -5,11 +5,16 @@ will ever see of an image: twenty epochs in three folds cost one pass.
 """
 
 import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from stradavit.cutouts.benchmark import LabelledCutouts
@@ -26,7 +31,8 @@ from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.training import LoaderSettings
 
-BATCH = 64
+# Activations of a small encoder still fit a processor's cache; a GPU is busy enough.
+BATCH = 32
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +79,6 @@ def extract_features(
     )
 
 
-@torch.inference_mode()
 def embed(
     loaded: LoadedEncoder,
     cutouts: LabelledCutouts,
@@ -81,16 +86,55 @@ def embed(
     precision: Precision = "fp32",
     desc: str = "embedding",
 ) -> NDArray[np.float32]:
-    """(n, 8, dim) float32 readouts of all images in their eight orientations."""
+    """(n, 8, dim) float32 readouts of all images in their eight orientations.
+
+    The same bits whatever the number of threads.
+    """
     loaded.encoder.to(device).eval()
     values = np.empty((len(cutouts), N_ORIENTATIONS, loaded.encoder.width), np.float32)
+
+    def read_out(numbers: NDArray[np.int64], orientation: int, pixels: Tensor) -> None:
+        # Both modes belong to a thread, so they are entered here.
+        with torch.inference_mode(), mixed_precision(device, precision):
+            read = loaded.embed(orient(pixels, orientation))
+        values[numbers, orientation] = read.float().cpu().numpy()
+
     bar: tqdm[None] = progress(total=len(cutouts), desc=desc, unit="image")
-    with bar:
+    running: deque[tuple[int, list[Future[None]]]] = deque()
+
+    def finish_oldest() -> None:
+        n_images, futures = running.popleft()
+        for future in futures:
+            future.result()
+        bar.update(n_images)
+
+    with bar, _workers(device) as pool:
         for numbers in batches(np.arange(len(cutouts)), BATCH):
             pixels = resized_images(cutouts, numbers, loaded.preprocessing.image_px).to(device)
-            for orientation in range(N_ORIENTATIONS):
-                with mixed_precision(device, precision):
-                    read = loaded.embed(orient(pixels, orientation))
-                values[numbers, orientation] = read.float().cpu().numpy()
-            bar.update(len(numbers))
+            # One batch is computed while the next is read; more would only fill memory.
+            if len(running) == 2:
+                finish_oldest()
+            turns = range(N_ORIENTATIONS)
+            futures = [pool.submit(read_out, numbers, turn, pixels) for turn in turns]
+            running.append((len(numbers), futures))
+        while running:
+            finish_oldest()
     return values
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[Executor]:
+    """One worker for a GPU; on a processor as many as torch has threads, of one thread each.
+
+    Orientations are independent, so workers need not wait for each other as the threads of one
+    matrix product do: that costs a small encoder most of its second core, and on a busy machine
+    far more. One thread also always sums in one order.
+    """
+    n_threads = torch.get_num_threads()
+    n_workers = n_threads if device.type == "cpu" else 1
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(n_workers) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(n_threads)

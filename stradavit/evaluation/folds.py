@@ -86,13 +86,34 @@ def _stratified(labels: NDArray[np.int64], settings: FoldSettings) -> NDArray[np
 def _stratified_by_group(
     labels: NDArray[np.int64], groups: NDArray[np.int64], settings: FoldSettings
 ) -> NDArray[np.int64]:
-    # Imported here because it takes a second, and most benchmarks have one image per source.
-    from sklearn.model_selection import StratifiedGroupKFold
+    """`StratifiedGroupKFold`, written out too: its import takes a second, and its folds have
+    changed between versions of scikit-learn.
 
-    splitter = StratifiedGroupKFold(settings.count, shuffle=True, random_state=settings.seed)
-    folds = np.empty(len(labels), dtype=np.int64)
-    for fold, (_, test) in enumerate(splitter.split(labels[:, None], labels, groups)):
-        folds[test] = fold
+    Sources are drawn in random order, those with most images of one class first; each goes to the
+    fold that leaves the classes most evenly spread, and of equals to the smallest.
+    """
+    n_groups, n_classes = groups.max() + 1, labels.max() + 1
+    images = np.zeros((n_groups, n_classes))
+    np.add.at(images, (groups, labels), 1)
+    order = np.arange(n_groups)
+    np.random.RandomState(settings.seed).shuffle(order)
+    order = order[np.argsort(-images[order].std(axis=1), kind="stable")]
+    class_sizes = images.sum(axis=0)
+    held_out = np.zeros((settings.count, n_classes))
+    fold_of_group = np.empty(n_groups, dtype=np.int64)
+    for group in order:
+        best, smallest_spread, smallest_size = 0, np.inf, np.inf
+        for fold in range(settings.count):
+            size = held_out[fold].sum()
+            held_out[fold] += images[group]
+            spread = (held_out / class_sizes).std(axis=0).mean()
+            held_out[fold] -= images[group]
+            is_equal = np.isclose(spread, smallest_spread)
+            if spread < smallest_spread or (is_equal and size < smallest_size):
+                best, smallest_spread, smallest_size = fold, spread, size
+        held_out[best] += images[group]
+        fold_of_group[group] = best
+    folds: NDArray[np.int64] = fold_of_group[groups]
     return folds
 
 

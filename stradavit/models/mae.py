@@ -26,25 +26,25 @@ class Decoder(nn.Module):
         self.decoder_norm = nn.LayerNorm(shape.width, eps=config.layer_norm_eps)
         self.decoder_pred = nn.Linear(shape.width, config.patch_px**2 * config.channels)
 
-    def forward(self, tokens: Tensor, restore: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """Predicted pixels of every patch.
 
         Parameters
         ----------
         tokens : (batch, 1 + k, width) from the encoder: class token, then visible patches
-        restore : (batch, n) int64, the place of patch i in the shuffled order
+        keep : (batch, k) int64, which of the n patches the visible ones are
 
         Returns
         -------
         (batch, n, patch_px * patch_px * channel)
         """
         tokens = self.decoder_embed(tokens)
-        visible = tokens[:, 1:]
-        hidden = restore.shape[1] - visible.shape[1]
+        batch, width = len(tokens), tokens.shape[-1]
         # Under autocast the visible tokens are bfloat16 while the parameter is float32.
-        masked = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden, -1)
-        shuffled = torch.cat([visible, masked], dim=1)
-        patches = shuffled.gather(1, restore.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        masked = self.mask_token.to(tokens.dtype)
+        patches = masked.expand(batch, self.decoder_pos_embed.shape[1] - 1, -1).scatter(
+            1, keep.unsqueeze(-1).expand(-1, -1, width), tokens[:, 1:]
+        )
         tokens = torch.cat([tokens[:, :1], patches], dim=1) + self.decoder_pos_embed
         for block in self.decoder_layers:
             tokens = block(tokens)
@@ -93,8 +93,8 @@ class MaskedAutoencoder(nn.Module):
                 f"pixels have shape {tuple(pixels.shape)} and noise {tuple(noise.shape)}; "
                 f"expected images of {side} x {side} px and noise of shape {expected}"
             )
-        keep, restore, mask = random_mask(noise, mask_ratio)
-        return self.decoder(self.vit(pixels, keep), restore), mask
+        keep, _, mask = random_mask(noise, mask_ratio)
+        return self.decoder(self.vit(pixels, keep), keep), mask
 
     def patchify(self, pixels: Tensor) -> Tensor:
         """Cut images of any number of channels into this model's patches: see `patchify`."""

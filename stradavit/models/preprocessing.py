@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -102,9 +103,14 @@ class Preprocessing:
                 f"pixels have shape {tuple(pixels.shape)} and go to {channels} channels; expected "
                 f"one channel to be repeated to the {len(self.mean)} this preprocessing is for"
             )
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        mean, std = (_on_device(values, pixels.device) for values in (self.mean, self.std))
         return (pixels.float() - mean) / std
+
+
+@lru_cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, channels, 1, 1) float32; kept, since the copy to a GPU would make every batch wait."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def _per_channel(

@@ -35,6 +35,11 @@ class PhaseSettings(Block):
     clip_norm: Positive = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
     drop_last: bool = Field(False, description="Leave out the last, incomplete micro-batch.")
+    shuffle_block: Count = Field(
+        1,
+        description="Cutouts side by side in their shard that an epoch's order keeps together, "
+        "for disks that are slow to seek; 1 shuffles freely.",
+    )
 
 
 class ReconstructionSettings(PhaseSettings):
@@ -109,7 +114,7 @@ class LoaderSettings(Block):
     """What decides speed and never results; changing it replans nothing."""
 
     workers: int = Field(
-        0, ge=0, description="Reader processes per device; 0 reads in the main one."
+        0, ge=0, description="Reader threads per device; 0 reads in the main one."
     )
     prefetch: Count = Field(2, description="Batches read ahead per worker.")
     threads: Count = Field(1, description="Processor threads of one training or evaluation job.")
@@ -119,3 +124,8 @@ class LoaderSettings(Block):
     )
     log_every_steps: Count = Field(100, description="Optimiser steps between metric lines.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: Literal["auto", "off", "on"] = Field(
+        "auto",
+        description="torch.compile of the blocks in pretraining; auto: on GPUs only. Like "
+        "`threads`, it can change the last bits of sums.",
+    )

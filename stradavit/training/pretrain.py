@@ -6,12 +6,12 @@ functions of (seed, epoch, cutout), and a checkpoint holds all the rest.
 """
 
 import logging
-import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,29 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stradavit.cutouts.corpus import Corpus
+from stradavit.models.compiled import compile_blocks
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.training import LoaderSettings, PretrainSettings
-from stradavit.training.alarms import not_finite, watch_spread
+from stradavit.training.alarms import watch_spread
 from stradavit.training.checkpoint import Checkpoints, RunState, identity_of
 from stradavit.training.distributed import Team, team
 from stradavit.training.loader import read_ahead
+from stradavit.training.memory import keep_freed_memory
 from stradavit.training.optimiser import adamw
-from stradavit.training.record import Passed, Record, timed
-from stradavit.training.resampling import draw_views
+from stradavit.training.record import Passed, Record
+from stradavit.training.resampling import draw_ahead, draw_views
 from stradavit.training.sampler import Plan
 from stradavit.training.schedule import learning_rate, warmup_epochs
 from stradavit.training.tasks import task_of
+from stradavit.training.throughput import Gauge, device_peak
+from stradavit.training.updates import Updates, tally_of
 
 logger = logging.getLogger(__name__)
 
 _EXIT_TERMINATED = 128 + signal.SIGTERM
 # Of one process on one machine, so neither final numbers nor in the model card.
-_RATES = ("cutouts_per_s", "stall_fraction")
+_RATES = ("cutouts_per_s", "stall_fraction", "tflop_per_s", "peak_fraction")
 
 
 def pretrain(
@@ -71,6 +75,7 @@ def pretrain(
         If corpus or start cannot be read.
     """
     torch.set_num_threads(loader.threads)
+    keep_freed_memory()
     with team(loader.device) as here, _terminated() as stop:
         _train(settings, Path(corpus_path), Path(start_dir), Path(out_dir), loader, here, stop)
 
@@ -97,6 +102,7 @@ def _train(
         equal_shares=settings.objective == "contrastive",
         rank=here.rank,
         world=here.world,
+        shuffle_block=phase.shuffle_block,
     )
     per_epoch = plan.updates_per_epoch
     n_updates = phase.epochs * per_epoch
@@ -104,6 +110,7 @@ def _train(
 
     # Model and optimiser.
     task = task_of(settings, start_dir, here)
+    compile_blocks(task.modules, loader.compile, here.device)
     optimiser, parameters = adamw(task.modules, phase.optimiser)
 
     # Resume from our own last checkpoint, else go on with the start's weights, loaded already.
@@ -114,29 +121,28 @@ def _train(
     record = Record(out_dir, run.updates, here.is_writer)
 
     # Loop.
+    gauge = Gauge(task.flops, here.world, device_peak(here.device, phase.precision))
     bar = _announce(out_dir.name, settings, plan, here, run.updates, n_updates)
     saved_at, waited_s = time.monotonic(), 0.0
     passed: list[Passed] = []
     embeddings: Tensor | None = None
-    batches = read_ahead(
-        corpus_path,
-        plan.micro_batches(phase.epochs, run.updates),
-        loader,
-        pin_memory=here.device.type == "cuda",
+    is_cuda = here.device.type == "cuda"
+    updates = Updates(is_late=is_cuda)
+    planned = plan.micro_batches(phase.epochs, run.updates)
+    draw = partial(
+        draw_views,
+        task.recipe,
+        corpus,
+        seed=settings.seed,
+        resamplings=settings.views.empty.resamplings,
+        device=here.device,
     )
-    for seconds, (batch, cutouts) in timed(batches):
+    batches = read_ahead(corpus_path, planned, loader, pin_memory=is_cuda)
+    for batch, views, seconds in draw_ahead(batches, draw, here.device):
         waited_s += seconds
         position = run.updates / per_epoch
-        if len(batch.numbers):
-            views = draw_views(
-                task.recipe,
-                corpus,
-                batch,
-                cutouts,
-                seed=settings.seed,
-                resamplings=settings.views.empty.resamplings,
-                device=here.device,
-            )
+        if views is not None:
+            # TF32 stays off: what autocast leaves in float32 are similarities and losses.
             with torch.autocast(here.device.type, torch.bfloat16, phase.precision == "bf16"):
                 loss, embeddings = task.loss(views, batch.epoch, position)
             (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
@@ -147,58 +153,73 @@ def _train(
             continue
 
         # One update: the mean over all its cutouts on all devices, then one step.
-        tally = _tally(passed, stop.is_set(), here.device)
+        asks_to_save = here.is_writer and time.monotonic() - saved_at > loader.checkpoint_every_s
+        tally = tally_of(passed, stop.is_set(), asks_to_save, here.device)
         here.sum_gradients(parameters, tally)
-        grad_norm = float(nn.utils.clip_grad_norm_(parameters, phase.clip_norm))
-        loss_sum, n_resampled, n_still_empty, n_stopped = tally.tolist()
-        if not math.isfinite(loss_sum) or not math.isfinite(grad_norm):
-            raise not_finite(batch.epoch, batch.step, grad_norm, passed, corpus)
+        grad_norm = nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
         rate = learning_rate(run.updates, n_updates, n_warmup, phase.optimiser.learning_rate)
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         run.updates += 1
+        updates.add(batch, passed, waited_s, tally, grad_norm)
+        passed, waited_s = [], 0.0
+
+        # Look at its sums. A GPU's are looked at one update late, but before anything is written,
+        # so an update that is not finite ends the run before it can be saved.
+        is_logged = run.updates % loader.log_every_steps == 0
+        is_all = is_logged or batch.ends_epoch
+        asked_to_stop = asked_to_save = 0.0
+        while seen := updates.take(is_all):
+            for update in seen:
+                sums = update.sums(corpus)
+                for window in (run.since_step, run.since_epoch):
+                    window.add(
+                        update.batch.n_update,
+                        update.waited_s,
+                        loss=sums.loss,
+                        grad_norm=sums.grad_norm,
+                        resampled=sums.resampled,
+                        still_empty=sums.still_empty,
+                    )
+                if bar is not None:
+                    bar.update(update.batch.n_update)
+                asked_to_stop += sums.stop
+                asked_to_save += sums.save
+            is_all = is_all or asked_to_stop + asked_to_save > 0
+        if bar is not None:
+            bar.set_postfix_str(gauge.read(run.since_epoch.rates()), refresh=False)
 
         # Record.
-        for window in (run.since_step, run.since_epoch):
-            window.add(
-                batch.n_update,
-                waited_s,
-                loss=loss_sum,
-                grad_norm=grad_norm,
-                resampled=n_resampled,
-                still_empty=n_still_empty,
-            )
-        if bar is not None:
-            bar.update(batch.n_update)
-        passed, waited_s = [], 0.0
-        is_logged = run.updates % loader.log_every_steps == 0
         if is_logged or batch.ends_epoch:
             present = {"learning_rate": rate, **task.at(position)}
             if embeddings is not None and here.is_writer:
-                seen = watch_spread(embeddings, run.updates, run.is_collapsed)
-                run.is_collapsed = bool(seen["collapsed"])
-                present |= seen
+                spread = watch_spread(embeddings, run.updates, run.is_collapsed)
+                run.is_collapsed = bool(spread["collapsed"])
+                present |= spread
             if is_logged:
-                line = run.since_step.close() | present
+                line = run.since_step.close()
+                line |= gauge.rates(line["cutouts_per_s"]) | present
                 record.write("step", run.updates, batch.epoch + 1, line)
             if batch.ends_epoch:
-                run.outcome = run.since_epoch.close() | present
+                line = run.since_epoch.close()
+                if here.is_writer:
+                    logger.info("Epoch %d: %s", batch.epoch + 1, gauge.read(line))
+                run.outcome = line | gauge.rates(line["cutouts_per_s"]) | present
                 record.write("epoch", run.updates, batch.epoch + 1, run.outcome)
 
         # Save.
         epochs_done = batch.epoch + 1 if batch.ends_epoch else 0
         is_due = (
-            n_stopped > 0
+            asked_to_stop + asked_to_save > 0
             or run.updates == n_updates
             or (epochs_done and epochs_done % loader.checkpoint_every_epochs == 0)
-            or time.monotonic() - saved_at > loader.checkpoint_every_s
         )
         if is_due and here.is_writer:
             checkpoints.save(run)
             saved_at = time.monotonic()
-        if n_stopped:
+        if asked_to_stop:
             here.barrier()  # torchrun kills all once one has left: the checkpoint comes first
             logger.warning("Terminated after update %d; start again to go on", run.updates)
             raise SystemExit(_EXIT_TERMINATED)
@@ -257,22 +278,6 @@ def _announce(
         desc=name,
         unit="cutouts",
     )
-
-
-def _tally(passed: list[Passed], is_stopped: bool, device: torch.device) -> Tensor:
-    """This device's sums over an update: loss of all cutouts, replaced, still empty, stop asked.
-
-    Returns
-    -------
-    (4,) float32
-    """
-    tally = torch.zeros(4, device=device)
-    for one in passed:
-        tally[0] += one.loss * len(one.numbers)
-        tally[1] += one.n_resampled
-        tally[2] += one.n_still_empty
-    tally[3] += is_stopped
-    return tally
 
 
 @contextmanager

@@ -42,13 +42,19 @@ class Window:
         self._cutouts += cutouts
         self._waited_s += waited_s
 
+    def rates(self) -> dict[str, float]:
+        """Cutouts a second, and the share of the time spent waiting for the reader."""
+        elapsed_s = max(time.monotonic() - self._started, 1e-9)
+        return {
+            "cutouts_per_s": self._cutouts / elapsed_s,
+            "stall_fraction": self._waited_s / elapsed_s,
+        }
+
     def close(self) -> dict[str, float]:
         """The values of a line; the window starts anew.
 
-        `loss` is the mean over cutouts, `grad_norm` over updates, names with ``n_`` are counts,
-        `stall_fraction` is the share of the time spent waiting for the reader.
+        `loss` is the mean over cutouts, `grad_norm` over updates, names with ``n_`` are counts.
         """
-        elapsed_s = max(time.monotonic() - self._started, 1e-9)
         sums = self.sums
         values: dict[str, float] = {
             "loss": sums["loss"] / sums["cutouts"],
@@ -56,8 +62,7 @@ class Window:
             "n_cutouts": int(sums["cutouts"]),
             "n_resampled": int(sums["resampled"]),
             "n_still_empty": int(sums["still_empty"]),
-            "cutouts_per_s": self._cutouts / elapsed_s,
-            "stall_fraction": self._waited_s / elapsed_s,
+            **self.rates(),
         }
         self._restart()
         return values

@@ -1,13 +1,15 @@
 """Views of a micro-batch, with another cutout where nothing can be seen (paper, section 7.1.1)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.training.loader import read_cutouts
+from stradavit.training.record import timed
 from stradavit.training.sampler import MicroBatch, replacements
 from stradavit.views.recipes import Views
 
@@ -58,8 +60,8 @@ def draw_views(
     attempt = torch.zeros_like(slots)
     views = recipe(cutouts.to(device, non_blocking=True), slots, batch.epoch, attempt=attempt)
     numbers, n_resampled = slots.clone(), 0
+    empty = views.is_empty.nonzero()[:, 0]
     for _ in range(resamplings):
-        empty = views.is_empty.nonzero()[:, 0]
         if len(empty) == 0:
             break
         attempt[empty] += 1
@@ -68,5 +70,42 @@ def draw_views(
         others = read_cutouts(corpus, numbers[empty].cpu().numpy()).to(device)
         again = recipe(others, slots[empty], batch.epoch, attempt=attempt[empty])
         views.pixels[:, empty] = again.pixels
-        views = replace(views, is_empty=views.is_empty.index_copy(0, empty, again.is_empty))
-    return DrawnViews(views.pixels, slots, numbers, n_resampled, int(views.is_empty.sum()))
+        empty = empty[again.is_empty]
+    return DrawnViews(views.pixels, slots, numbers, n_resampled, len(empty))
+
+
+def draw_ahead(
+    batches: Iterable[tuple[MicroBatch, Tensor]],
+    draw: Callable[[MicroBatch, Tensor], DrawnViews],
+    device: torch.device,
+) -> Iterator[tuple[MicroBatch, DrawnViews | None, float]]:
+    """Each micro-batch with its views and the seconds its cutouts were waited for.
+
+    On a GPU, drawing has to wait for which views are empty. It does so on a stream of its own, so
+    the wait is for the views alone, while the network is still busy with the micro-batches before:
+    at most two, since views of more would fill the memory. On a processor, one thing comes after
+    the other. The values are the same.
+
+    Parameters
+    ----------
+    batches : with their stored cutouts, in page-locked memory if they go to a GPU
+    draw : makes the views of a micro-batch; one without cutouts has no views
+    """
+    if device.type != "cuda":
+        for waited_s, (batch, cutouts) in timed(batches):
+            yield batch, draw(batch, cutouts) if len(batch.numbers) else None, waited_s
+        return
+    network, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    queued: deque[torch.cuda.Event] = deque()
+    for waited_s, (batch, cutouts) in timed(batches):
+        views = None
+        if len(batch.numbers):
+            with torch.cuda.stream(aside):
+                views = draw(batch, cutouts)
+            network.wait_stream(aside)
+            for tensor in (views.pixels, views.slots, views.numbers):
+                tensor.record_stream(network)  # not to be reused before the network is done
+        yield batch, views, waited_s
+        queued.append(network.record_event())
+        if len(queued) == 2:
+            queued.popleft().synchronize()

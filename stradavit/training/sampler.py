@@ -25,19 +25,82 @@ from stradavit.views.random import cutout_keys, fold, positions
 
 Numbers = NDArray[np.int64]
 
-# What a cutout's key is folded with: apart from the streams of `stradavit.views.random`.
-_ORDER, _REPLACEMENT = 1000, 1001
+# What a cutout's key is folded with: apart from the streams of `stradavit.views.random`, and from
+# the 1002 of the masks in `stradavit.training.tasks`.
+_ORDER, _REPLACEMENT, _BLOCKS, _WINDOW = 1000, 1001, 1003, 1004
+
+# Blocks of a block-shuffled epoch among which cutouts are mixed.
+WINDOW_BLOCKS = 16
+
+# Numbers that are hashed at once; their temporary arrays stay in the processor's cache.
+_AT_ONCE = 1 << 14
 
 
-def epoch_order(seed: int, epoch: int, n_cutouts: int) -> Numbers:
+def epoch_order(seed: int, epoch: int, n_cutouts: int, block: int = 1) -> Numbers:
     """The order of an epoch: the cutouts sorted by a keyed hash of their number.
+
+    With `block` > 1, cutouts that lie side by side in their shard stay near each other, so that
+    a disk that is slow to seek reads whole blocks: blocks of so many consecutive numbers are
+    shuffled, and cutouts are mixed within windows of `WINDOW_BLOCKS` blocks. A micro-batch then
+    shows that many neighbourhoods, and not one; one of ``WINDOW_BLOCKS × block`` cutouts reads
+    every block from end to end.
+
+    Parameters
+    ----------
+    seed, epoch, n_cutouts : of which the order is a pure function, together with
+    block : cutouts of a block; 1 shuffles all cutouts freely
 
     Returns
     -------
     (n_cutouts,) int64, a permutation of ``arange(n_cutouts)``
     """
-    hashes = fold(cutout_keys(seed, epoch, torch.arange(n_cutouts)), _ORDER)
-    return np.argsort(hashes.numpy(), kind="stable")
+    if block == 1:
+        return _by_hash(seed, epoch, n_cutouts, _ORDER)
+    blocks = _by_hash(seed, epoch, -(-n_cutouts // block), _BLOCKS)
+    per_window = WINDOW_BLOCKS * block
+    order = np.empty(len(blocks) * block, dtype=np.int64)
+    windows_at_once = max(1, _AT_ONCE // per_window)
+    for first in range(0, len(blocks), windows_at_once * WINDOW_BLOCKS):
+        some = blocks[first : first + windows_at_once * WINDOW_BLOCKS]
+        numbers = (some[:, None] * block + np.arange(block)).ravel()
+        window = np.arange(len(numbers)) // per_window
+        mixed = np.lexsort((_hashes(seed, epoch, numbers, _WINDOW), window))
+        order[first * block : first * block + len(numbers)] = numbers[mixed]
+    return order[order < n_cutouts]  # the last block may be short
+
+
+def _by_hash(seed: int, epoch: int, n: int, word: int, spare_bits: int | None = None) -> Numbers:
+    """``arange(n)`` sorted by hash, in no more memory than the result needs.
+
+    Numbers lie in the low bits of their hashes, which are sorted in place; the few whose high
+    bits are equal are sorted again by their whole hashes. No two whole hashes are equal.
+    """
+    bits = max(n - 1, 0).bit_length() if spare_bits is None else spare_bits
+    packed = np.empty(n, dtype=np.int64)
+    for start in range(0, n, _AT_ONCE):
+        numbers = np.arange(start, min(start + _AT_ONCE, n))
+        packed[start : start + _AT_ONCE] = (
+            _hashes(seed, epoch, numbers, word) >> bits << bits
+        ) | numbers
+    packed.sort()
+    ties = [
+        start + np.flatnonzero((some[1:] ^ some[:-1]) >> bits == 0)
+        for start in range(0, n, _AT_ONCE)
+        for some in [packed[start : start + _AT_ONCE + 1]]
+    ]
+    packed &= (1 << bits) - 1
+    tied = np.concatenate([*ties, np.empty(0, dtype=np.int64)])
+    for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1):
+        if len(run):
+            places = slice(run[0], run[-1] + 2)
+            hashes = _hashes(seed, epoch, packed[places], word)
+            packed[places] = packed[places][np.argsort(hashes)]
+    return packed
+
+
+def _hashes(seed: int, epoch: int, numbers: Numbers, word: int) -> Numbers:
+    """(k,) int64; different numbers have different hashes."""
+    return fold(cutout_keys(seed, epoch, torch.from_numpy(numbers)), word).numpy()
 
 
 def replacements(seed: int, epoch: int, numbers: Tensor, attempt: Tensor, n_cutouts: int) -> Tensor:
@@ -95,6 +158,7 @@ class Plan:
     drop_last : leave out the last, incomplete micro-batch of an epoch
     equal_shares : leave out what is left when the last micro-batch is shared equally, fewer than
         one cutout per device; the contrastive loss gathers equally many keys from all
+    shuffle_block : see `epoch_order`; it belongs to the results
 
     Raises
     ------
@@ -110,6 +174,7 @@ class Plan:
     equal_shares: bool = False
     rank: int = 0
     world: int = 1
+    shuffle_block: int = 1
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -164,7 +229,8 @@ class Plan:
         first_epoch, update = divmod(updates_done, self.updates_per_epoch)
         first_step = update * self.accumulation
         for epoch in range(first_epoch, epochs):
-            order = epoch_order(self.seed, epoch, self.n_cutouts)[: self.cutouts_per_epoch]
+            order = epoch_order(self.seed, epoch, self.n_cutouts, self.shuffle_block)
+            order = order[: self.cutouts_per_epoch]
             for step in range(first_step, self.steps_per_epoch):
                 yield self._micro_batch(epoch, step, order)
             first_step = 0

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from stradavit.errors import SettingsError
-from stradavit.models.hub import load_encoder, load_mae, read_json_object, save_encoder
+from stradavit.models.dinov2 import Dinov2Encoder
+from stradavit.models.hub import Encoder, load_encoder, load_mae, read_json_object, save_encoder
 from stradavit.models.preprocessing import Preprocessing
 from stradavit.models.projection import ProjectionHead
 from stradavit.objectives.contrastive import contrastive_loss, temperature_at
@@ -22,10 +23,16 @@ from stradavit.settings.training import (
 )
 from stradavit.training.distributed import Team, synchronise_batch_norms
 from stradavit.training.resampling import DrawnViews, Recipe
+from stradavit.training.throughput import (
+    contrastive_flops,
+    dinov2_flops,
+    encoder_flops,
+    reconstruction_flops,
+)
 from stradavit.views.random import cutout_keys, fold, uniforms
 from stradavit.views.recipes import contrastive_views, reconstruction_views
 
-# What a cutout's key is folded with to draw its mask; the sampler has 1000 and 1001.
+# What a cutout's key is folded with to draw its mask; the sampler has its neighbours.
 _MASK = 1002
 
 
@@ -36,10 +43,12 @@ class Task(Protocol):
     ----------
     modules : everything with trainable parameters, by name
     recipe : makes the views of cutouts
+    flops : model FLOPs of one cutout, forward and backward
     """
 
     modules: dict[str, nn.Module]
     recipe: Recipe
+    flops: float
 
     def loss(self, views: DrawnViews, epoch: int, progress: float) -> tuple[Tensor, Tensor | None]:
         """Mean loss over the cutouts of this device, and their embeddings if there are any.
@@ -98,6 +107,7 @@ class Reconstruction:
             read_json_object(path), config.image_px, config.channels, str(path)
         )
         self.modules: dict[str, nn.Module] = {"autoencoder": self._mae}
+        self.flops = reconstruction_flops(config, phase.mask_ratio)
         self.recipe: Recipe = partial(
             reconstruction_views,
             seed=settings.seed,
@@ -163,6 +173,13 @@ class Contrastive:
             synchronise_batch_norms(head)
         self._head = head
         self.modules: dict[str, nn.Module] = {"encoder": self._encoder, "head": head}
+        self.flops = contrastive_flops(
+            _forward_flops(self._encoder),
+            self._encoder.width,
+            phase.head_width,
+            phase.head_output,
+            views=2,
+        )
         self.recipe: Recipe = partial(
             contrastive_views,
             seed=settings.seed,
@@ -195,3 +212,9 @@ class Contrastive:
     def save(self, out_dir: Path, card: dict[str, Any]) -> None:
         """Write the encoder; head and decoder are left behind."""
         save_encoder(out_dir, self._encoder, preprocessing=self._preprocessing, card=card)
+
+
+def _forward_flops(encoder: Encoder) -> float:
+    if isinstance(encoder, Dinov2Encoder):
+        return dinov2_flops(encoder.model.config)
+    return encoder_flops(encoder.config)

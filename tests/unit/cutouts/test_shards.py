@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stradavit.cutouts.quantise import checksum, fingerprint, quantise, restore
+from stradavit.cutouts.quantise import checksum, quantise, restore
 from stradavit.cutouts.shards import ROW, Shard, new_shard, verify_shard
 from stradavit.errors import DataError, MalformedProductError
 
@@ -21,7 +22,7 @@ ATTRIBUTES = {"survey": "lotss", "part": "3", "settings": "{}", "ledger_sha256":
 
 
 def random_row(rng):
-    given_elsewhere = ("product", "checksum", "fingerprint")
+    given_elsewhere = ("product", "checksum")
     row = {}
     for name in ROW.names:
         if name not in given_elsewhere:
@@ -66,8 +67,7 @@ def test_checksums_do_not_depend_on_layout():
     levels = np.arange(64, dtype=np.uint16).reshape(8, 8)
     for same in (np.asfortranarray(levels), levels.astype(">u2"), levels[::-1][::-1]):
         assert checksum(same) == checksum(levels)
-        assert fingerprint(same) == fingerprint(levels)
-    assert fingerprint(levels.T) != fingerprint(levels)
+    assert checksum(levels.T) != checksum(levels)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -99,6 +99,119 @@ def test_one_chunk_a_cutout_and_more_cutouts_than_the_growth(tmp_path):
         assert file["cutouts"].shape == (300, SIZE, SIZE)
         assert file["cutouts"].id.get_num_chunks() == 300
         assert file["cutouts"].dtype == "<u2"
+
+
+def test_checksums_are_xxh3():
+    # The published value of XXH3 (64 bits, no seed) of nothing.
+    assert checksum(np.empty((0, 0), np.uint16)) == 0x2D06800538D394C2
+
+
+def test_cutouts_are_where_hdf5_says(tmp_path):
+    pixels, _ = make(tmp_path / "3.h5", products=1, each=700)
+    with h5py.File(tmp_path / "3.h5") as file:
+        np.testing.assert_array_equal(file["cutouts"][()], quantise(pixels))
+        notes = file["chunks"][()]
+        found = [file["cutouts"].id.get_chunk_info_by_coord((row, 0, 0)) for row in notes[:, 0]]
+        assert [chunk.byte_offset for chunk in found] == notes[:, 1].tolist()
+    assert 1 <= len(notes) < 30
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_rows_into_any_places(tmp_path, seed):
+    pixels, _ = make(tmp_path / "3.h5", products=1, each=300)
+    shard, rng = Shard(tmp_path / "3.h5"), np.random.default_rng(seed)
+    rows = rng.integers(0, 300, 80)
+    rows[20:60] = np.sort(rng.integers(0, 260, 1) + np.arange(40))  # neighbours
+    out = np.zeros((100, SIZE, SIZE), np.uint16)
+    places = rng.permutation(100)[:80]
+    shard.read_into(out, places, rows, shard.column("checksum")[rows])
+    expected = np.zeros_like(out)
+    expected[places] = quantise(pixels)[rows]
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_short_reads_go_on(tmp_path, monkeypatch):
+    pixels, _ = make(tmp_path / "3.h5", products=1, each=40)
+    shard, system = Shard(tmp_path / "3.h5"), os.preadv
+
+    def little(descriptor, pieces, offset):
+        taken = system(descriptor, [pieces[0][:37]], offset)
+        return taken
+
+    sums = shard.column("checksum")
+    monkeypatch.setattr(os, "preadv", little)
+    np.testing.assert_array_equal(shard.read(np.arange(40), sums), quantise(pixels))
+    with (tmp_path / "3.h5").open("r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(DataError, match="it has been cut off since it was opened"):
+        shard.read(np.arange(40), sums)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda notes: np.add(notes, [[0, 10**15]]), "a cutout lies outside of it"),
+        (lambda notes: np.add(notes, [[0, 10**15 - 2**63]]), "a cutout lies outside of it"),
+        (
+            lambda notes: np.add(np.repeat(notes, 2, 0), [[0, 0], [1, 2**63 - 10**5]]),
+            "outside of it",
+        ),
+        (lambda notes: np.add(notes, [[1, 0]]), "chunks does not count the 6 cutouts"),
+        (lambda notes: np.concatenate([notes, notes]), "chunks does not count the 6 cutouts"),
+        (lambda notes: np.add(notes, [[0, 2]]), "cutout 0 of 6 .*its pixels have changed"),
+        (lambda notes: notes.astype(np.float64), "chunks is float64"),
+        (lambda notes: notes[:, :1], "chunks is int64"),
+        (lambda notes: notes[:0], "chunks does not count the 6 cutouts"),
+    ],
+)
+def test_wrong_notes_are_noticed(tmp_path, change, message):
+    make(tmp_path / "3.h5")
+    with h5py.File(tmp_path / "3.h5", "r+") as file:
+        notes = file["chunks"][()]
+        del file["chunks"]
+        file["chunks"] = change(notes)
+    with pytest.raises(DataError, match=rf"3\.h5: .*{message}"):
+        verify_shard(tmp_path / "3.h5")
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"chunks": (1, SIZE, SIZE), "compression": "gzip"},
+        {"chunks": (2, SIZE, SIZE)},
+        {"chunks": None},
+        {"chunks": (1, SIZE, SIZE), "dtype": ">u2"},
+    ],
+)
+def test_cutouts_stored_otherwise_are_refused(tmp_path, layout):
+    pixels, _ = make(tmp_path / "3.h5")
+    with h5py.File(tmp_path / "3.h5", "r+") as file:
+        del file["cutouts"]
+        dtype = layout.pop("dtype", "<u2")
+        file.create_dataset("cutouts", data=quantise(pixels).astype(dtype), **layout)
+    with pytest.raises(DataError, match=r"3\.h5: .*(plain chunk a cutout|cutouts is >u2)"):
+        verify_shard(tmp_path / "3.h5")
+
+
+def test_rows_that_are_not_there(tmp_path):
+    make(tmp_path / "3.h5")
+    shard = Shard(tmp_path / "3.h5")
+    for row in (6, -1):
+        with pytest.raises(DataError, match="it has 6 cutouts, asked for"):
+            shard.read(np.array([0, row]), np.zeros(2, np.uint64))
+
+
+def test_threads_read_side_by_side(tmp_path):
+    pixels, _ = make(tmp_path / "3.h5", products=1, each=200)
+    shard, expected = Shard(tmp_path / "3.h5"), quantise(pixels)
+    sums = Shard(tmp_path / "3.h5").column("checksum")
+
+    def read(seed):
+        rows = np.random.default_rng(seed).permutation(200)
+        return bool((shard.read(rows, sums[rows]) == expected[rows]).all())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(60)))
 
 
 def test_empty_part(tmp_path):
@@ -183,7 +296,7 @@ def test_no_shard_at_all(tmp_path, content):
 def test_another_kind_of_file(tmp_path):
     with h5py.File(tmp_path / "3.h5", "w") as file:
         file.attrs["format"] = "something"
-    with pytest.raises(DataError, match=r"expected stradavit-shard 1, found .'something', None"):
+    with pytest.raises(DataError, match=r"expected stradavit-shard 2, found .'something', None"):
         len(Shard(tmp_path / "3.h5"))
     with pytest.raises(DataError, match=r"absent.h5"):
         len(Shard(tmp_path / "absent.h5"))

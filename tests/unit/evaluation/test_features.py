@@ -53,6 +53,22 @@ def test_augmented_features_are_features_of_augmented_images(
     assert spread.min() > 1e-3
 
 
+def test_the_number_of_threads_changes_no_bit(
+    tmp_path, encoder_dir, benchmark_path, features_path
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 3):
+            path = tmp_path / f"{threads}.h5"
+            loader = LoaderSettings(device="cpu", threads=threads)
+            extract_features(encoder_dir, benchmark_path, path, loader)
+            assert torch.get_num_threads() == threads, "as before the stage took over"
+            again = read_features(path).values
+            np.testing.assert_array_equal(again, read_features(features_path).values)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_file_says_what_it_was_made_from(encoder_dir, benchmark_path, features_path) -> None:
     features, cutouts = read_features(features_path), LabelledCutouts(benchmark_path)
     np.testing.assert_array_equal(features.labels, cutouts.labels)

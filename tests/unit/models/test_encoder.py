@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stradavit.models.attention import attend
 from stradavit.models.config import EncoderConfig
 from stradavit.models.encoder import ViTEncoder, sin_cos_positions
 from stradavit.models.hub import load_encoder, load_mae, save_encoder
@@ -216,6 +217,43 @@ def test_only_a_used_final_norm_is_trained(tiny: EncoderConfig) -> None:
         unused = [name for name, p in mae.named_parameters() if p.requires_grad and p.grad is None]
         assert unused == []
         assert mae.vit.layernorm.weight.requires_grad == final_norm
+
+
+# -- what is done in another way than it is written down ------------------------------------------
+
+
+def test_patches_are_embedded_as_the_convolution_does(tiny: EncoderConfig) -> None:
+    embed = drawn(tiny).vit.embeddings.patch_embeddings
+    x, keep = images(tiny), random_mask(noise(tiny), 0.5)[0]
+    whole = embed.projection(x).flatten(2).mT
+    torch.testing.assert_close(embed(x), whole, rtol=1e-5, atol=1e-5)
+    some = torch.stack([whole[i, keep[i]] for i in range(2)])
+    torch.testing.assert_close(embed(x, keep), some, rtol=1e-5, atol=1e-5)
+    weight = embed.projection.weight
+    (found,) = torch.autograd.grad(embed(x, keep).square().sum(), weight)
+    (expected,) = torch.autograd.grad(some.square().sum(), weight)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [37, 600])
+def test_bfloat16_attention_is_that_of_float32_to_its_rounding(n: int) -> None:
+    """Both kinds on a processor: plain products for short sequences, fused for long ones."""
+    generator = torch.Generator().manual_seed(n)
+    operands = [torch.randn(2, 3, n, 24, generator=generator) for _ in range(3)]
+    direction = torch.randn(2, 3, n, 24, generator=generator)
+    exact = [t.bfloat16().double().requires_grad_() for t in operands]
+    weights = (exact[0] @ exact[1].mT / 24**0.5).softmax(-1)
+    expected = weights @ exact[2]
+    gradients = torch.autograd.grad((expected * direction).sum(), exact)
+    rounded = [t.bfloat16().requires_grad_() for t in operands]
+    found = attend(*rounded)
+    assert found.dtype == torch.bfloat16
+    # bfloat16 has 8 bits: some roundings of half a per cent each.
+    assert (found.double() - expected).std() < 0.01 * expected.std()
+    for ours, theirs in zip(
+        torch.autograd.grad((found * direction.bfloat16()).sum(), rounded), gradients, strict=True
+    ):
+        assert (ours.double() - theirs).std() < 0.015 * theirs.std()
 
 
 # -- masking, patches, weights, faults -----------------------------------------------------------

@@ -71,7 +71,8 @@ def lines(out_dir: Path, kind: str) -> list[dict[str, Any]]:
     texts = (out_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [line for line in map(json.loads, texts) if line["kind"] == kind]
     for line in found:
-        line.pop("cutouts_per_s", None), line.pop("stall_fraction", None)
+        for rate in ("cutouts_per_s", "stall_fraction", "tflop_per_s", "peak_fraction"):
+            line.pop(rate, None)
     return found
 
 

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stradavit.errors import TrainingError
-from stradavit.training.sampler import MicroBatch, Plan, epoch_order, replacements
+from stradavit.training.sampler import (
+    _ORDER,
+    WINDOW_BLOCKS,
+    MicroBatch,
+    Plan,
+    _by_hash,
+    epoch_order,
+    replacements,
+)
+from stradavit.views.random import cutout_keys, fold
 
 sizes = st.integers(1, 60)
 few = st.integers(1, 7)
@@ -106,6 +115,75 @@ def test_the_order_changes_with_seed_and_epoch_only() -> None:
     orders = [tuple(epoch_order(s, e, 50)) for s, e in itertools.product((0, 1), (0, 1))]
     assert len(set(orders)) == 4
     assert tuple(epoch_order(0, 0, 50)) == orders[0]
+
+
+def reference_order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The numbers sorted by their hashes, all at once."""
+    hashes = fold(cutout_keys(seed, epoch, torch.arange(n)), _ORDER)
+    return np.argsort(hashes.numpy(), kind="stable")
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 999), n=st.integers(1, 40_000))
+@settings(deadline=None, max_examples=40)
+def test_the_order_is_that_of_the_hashes(seed: int, epoch: int, n: int) -> None:
+    expected = reference_order(seed, epoch, n)
+    found = epoch_order(seed, epoch, n)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+    # With ten bits of hash beside the number there are ties everywhere.
+    np.testing.assert_array_equal(_by_hash(seed, epoch, n, _ORDER, spare_bits=54), expected)
+
+
+def test_the_order_of_measured_runs_stays_as_it_is() -> None:
+    assert epoch_order(42, 3, 12).tolist() == [0, 2, 11, 6, 4, 3, 10, 1, 7, 9, 8, 5]
+
+
+@given(seed=st.integers(0, 99), epoch=few, n=st.integers(1, 5000), block=st.integers(2, 40))
+@settings(deadline=None, max_examples=60)
+def test_blocks_stay_together_within_windows(seed: int, epoch: int, n: int, block: int) -> None:
+    order = epoch_order(seed, epoch, n, block)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    np.testing.assert_array_equal(order, epoch_order(seed, epoch, n, block))
+    start = 0
+    while start < n:
+        # A window has as many cutouts as fit, less what the last, short block lacks.
+        whole = order[start : start + WINDOW_BLOCKS * block]
+        numbers, sizes = np.unique(whole // block, return_counts=True)
+        if len(numbers) > WINDOW_BLOCKS:
+            whole = whole[: WINDOW_BLOCKS * block - (-n % block)]
+            numbers, sizes = np.unique(whole // block, return_counts=True)
+        last = (n - 1) // block
+        assert len(numbers) <= WINDOW_BLOCKS
+        assert all(
+            size == block or (number == last and size == n - last * block)
+            for number, size in zip(numbers, sizes, strict=True)
+        )
+        start += len(whole)
+
+
+def test_blocks_are_shuffled_and_mixed() -> None:
+    n, block = 6400, 4
+    order = epoch_order(0, 0, n, block)
+    assert tuple(order) != tuple(epoch_order(0, 1, n, block))
+    assert tuple(order) != tuple(epoch_order(1, 0, n, block))
+    # Half a window holds cutouts of nearly all of its blocks, not of the first half of them.
+    window = WINDOW_BLOCKS * block
+    halves = [
+        len(set(order[start : start + window // 2] // block)) for start in range(0, n, window)
+    ]
+    assert min(halves) > WINDOW_BLOCKS // 2
+    # The mean step between a window's mean number and the next one's is that of a random order:
+    # a third of n over the root of the number of blocks, far from a window's length.
+    means = order.reshape(-1, window).mean(1)
+    assert np.abs(np.diff(means)).mean() > 2 * window
+
+
+@given(n=sizes, batch=few, block=st.integers(1, 9))
+@settings(deadline=None)
+def test_a_plan_shuffles_blocks(n: int, batch: int, block: int) -> None:
+    plan = Plan(n, batch, batch, False, 3, shuffle_block=block)
+    shown = np.concatenate([b.numbers for b in plan.micro_batches(1)])
+    np.testing.assert_array_equal(shown, epoch_order(3, 0, n, block))
 
 
 def test_the_order_has_no_favourites() -> None:
