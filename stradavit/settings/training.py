@@ -113,9 +113,7 @@ class PretrainSettings(Block):
 class LoaderSettings(Block):
     """What decides speed and never results; changing it replans nothing."""
 
-    workers: int = Field(
-        0, ge=0, description="Reader threads per device; 0 reads in the main one."
-    )
+    workers: int = Field(0, ge=0, description="Reader threads per device; 0 reads in the main one.")
     prefetch: Count = Field(2, description="Batches read ahead per worker.")
     threads: Count = Field(1, description="Processor threads of one training or evaluation job.")
     checkpoint_every_epochs: Count = Field(5, description="Epochs between checkpoints.")
