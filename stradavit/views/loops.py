@@ -42,6 +42,7 @@ class LoopPixels:
         self._unit = np.float32(65535 if is_stored else 1)
         images = images if is_stored else without_nonsense(images)
         self._images: NDArray[Any] = images.contiguous().numpy()
+        self._threads = torch.get_num_threads()
 
     def survey(self, keys: Tensor, settings: AnchorSettings) -> Survey:
         """All at once, while a cutout is in the cache."""
@@ -49,7 +50,7 @@ class LoopPixels:
         peaks = torch.empty(count, settings.peak_grid**2)
         means = torch.empty(count, settings.mean_grid**2)
         levels = torch.empty(count, 2, dtype=torch.int64)
-        _over_threads(
+        self._over_threads(
             kernels.all_surveys,
             count,
             self._images,
@@ -84,7 +85,7 @@ class LoopPixels:
     ) -> Tensor:
         """(b, 4) first boxes that are not empty; none is tested after one has been found."""
         chosen = torch.empty(len(candidates), 4, dtype=torch.int64)
-        _over_threads(
+        self._over_threads(
             kernels.all_first_informative,
             len(candidates),
             self._images,
@@ -108,7 +109,7 @@ class LoopPixels:
     ) -> Tensor:
         """Fill (b, out_px, out_px) views; (b,) whether they were empty."""
         is_blank = torch.empty(len(boxes), dtype=torch.bool)
-        _over_threads(
+        self._over_threads(
             kernels.all_views,
             len(boxes),
             self._images,
@@ -123,6 +124,20 @@ class LoopPixels:
             is_blank.numpy(),
         )
         return is_blank
+
+    def _over_threads(self, loop: Callable[..., None], count: int, *args: Any) -> None:
+        """Call `loop(begin, end, *args)` on parts of range(count), one to a thread."""
+        threads = min(self._threads, count)
+        if threads < 2:
+            loop(0, count, *args)
+            return
+        edges = [count * part // threads for part in range(threads + 1)]
+        # The compiled loops do not hold the interpreter's lock.
+        parts = _threads(threads, os.getpid()).map(
+            lambda begin, end: loop(begin, end, *args), edges[:-1], edges[1:]
+        )
+        for _ in parts:  # raises what was raised in a thread
+            pass
 
 
 def _drawn(keys: Tensor, operators: OperatorSettings, out_px: int) -> kernels.Draws:
@@ -158,21 +173,6 @@ def _unsigned(keys: Tensor) -> NDArray[np.uint64]:
 def _quantiles() -> NDArray[np.float32]:
     table: NDArray[np.float32] = quantiles(torch.device("cpu")).numpy()
     return table
-
-
-def _over_threads(loop: Callable[..., None], count: int, *args: Any) -> None:
-    """Call `loop(begin, end, *args)` on parts of range(count), one to a thread."""
-    threads = min(torch.get_num_threads(), count)
-    if threads < 2:
-        loop(0, count, *args)
-        return
-    edges = [count * part // threads for part in range(threads + 1)]
-    # The compiled loops do not hold the interpreter's lock.
-    parts = _threads(threads, os.getpid()).map(
-        lambda begin, end: loop(begin, end, *args), edges[:-1], edges[1:]
-    )
-    for _ in parts:  # raises what was raised in a thread
-        pass
 
 
 @cache

@@ -5,6 +5,8 @@ ever waiting for a value, so a device is not stalled; `stradavit.views.pixels` d
 pixels. Replicating to three channels and normalising are left to the model's input.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -78,13 +80,15 @@ def reconstruction_views(
     -----
     Only the tight crop is retried while it is empty: a wide-field crop has nowhere else to look.
     """
-    scene = _look(cutouts, numbers, epoch, seed, settings, attempt)
-    crops, size_px = settings.crops, scene.pixels.size_px
-    tight, _ = _anchored_crop(scene, 0, crops.tight_side)
-    wide = wide_field(fold(scene.keys, Stream.WIDE_FIELD), size_px, crops)
-    is_wide = uniforms(fold(scene.keys, Stream.REGIME), 1) < crops.wide_probability
-    boxes = torch.where(is_wide, wide, tight)
-    return _render(scene, [boxes], [size_px], [settings.reconstruction], out_px)
+    pixels = pixels_of(cutouts)
+    with _undivided(cutouts.device):
+        scene = _look(pixels, cutouts, numbers, epoch, seed, settings, attempt)
+        crops, size_px = settings.crops, pixels.size_px
+        tight, _ = _anchored_crop(scene, 0, crops.tight_side)
+        wide = wide_field(fold(scene.keys, Stream.WIDE_FIELD), size_px, crops)
+        is_wide = uniforms(fold(scene.keys, Stream.REGIME), 1) < crops.wide_probability
+        boxes = torch.where(is_wide, wide, tight)
+        return _render(scene, [boxes], [size_px], [settings.reconstruction], out_px)
 
 
 @torch.no_grad()
@@ -106,16 +110,18 @@ def contrastive_views(
     -------
     Views, with two views: wide, additional
     """
-    scene = _look(cutouts, numbers, epoch, seed, settings, attempt)
-    wide, wide_px = _anchored_crop(scene, 0, settings.crops.wide_side)
-    additional, additional_px = _overlapping_crop(scene, 1, wide)
-    return _render(
-        scene,
-        [wide, additional],
-        [wide_px, additional_px],
-        [settings.contrastive_wide, settings.contrastive_additional],
-        out_px,
-    )
+    pixels = pixels_of(cutouts)
+    with _undivided(cutouts.device):
+        scene = _look(pixels, cutouts, numbers, epoch, seed, settings, attempt)
+        wide, wide_px = _anchored_crop(scene, 0, settings.crops.wide_side)
+        additional, additional_px = _overlapping_crop(scene, 1, wide)
+        return _render(
+            scene,
+            [wide, additional],
+            [wide_px, additional_px],
+            [settings.contrastive_wide, settings.contrastive_additional],
+            out_px,
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,26 @@ class _Scene:
         return fold(fold(self.keys, Stream.VIEW), view)
 
 
+@contextmanager
+def _undivided(device: torch.device) -> Iterator[None]:
+    """Keep a processor's small operations in one thread.
+
+    Drawing takes hundreds of operations on a few thousand numbers. Shared among threads, some of
+    them wait longer for each other than all views take. Loops over pixels have their own threads.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _look(
+    pixels: Pixels,
     cutouts: Tensor,
     numbers: Tensor,
     epoch: int,
@@ -140,7 +165,6 @@ def _look(
     settings: ViewSettings,
     attempt: Tensor | None,
 ) -> _Scene:
-    pixels = pixels_of(cutouts)
     for name, value in (("numbers", numbers), ("attempt", attempt)):
         if value is not None and (value.shape != cutouts.shape[:1] or value.dtype != torch.int64):
             raise ValueError(
