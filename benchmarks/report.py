@@ -202,7 +202,7 @@ def _render_machine(letter: str, machine: Mapping[str, Any], versions: Mapping[s
         ["Memory", f"{number(machine['memory_gib'])} GiB"],
         ["System", machine["system"]],
         ["GPU", machine["gpu"]],
-        ["Versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
+        ["Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))],
     ]
     return table([f"Machine {letter}".strip(), ""], rows)
 
