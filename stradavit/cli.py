@@ -27,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        print(parsed.stage(parsed))
+        done = parsed.stage(parsed)
     except StradavitError as error:
         print(f"stradavit {parsed.command}: {error}", file=sys.stderr)
         return 1
+    if isinstance(done, int):
+        return done
+    print(done)
     return 0
 
 
@@ -46,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
 
     def stage(
-        word: str, run: Callable[[Namespace], str], help_text: str, /, **options: Option
+        word: str, run: Callable[[Namespace], str | int], help_text: str, /, **options: Option
     ) -> None:
         sub = stages.add_parser(word, help=help_text, description=help_text)
         for option, details in options.items():
@@ -64,6 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
         "help": "What decides speed: workers, threads, device.",
     }
 
+    archives: Option = block | {
+        "default": "{}",
+        "help": "The block `archives` of the config: addresses, patience, manners.",
+    }
+
     stage(
         "acquire-manifest",
         acquire_manifest,
@@ -71,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         name=name | {"help": "Name of the survey."},
         survey=block | {"help": "Its block under `surveys` in the config."},
         out=path | {"help": "Manifest to write (CSV)."},
+        archives=archives,
     )
     stage(
         "acquire-part",
@@ -81,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         manifest=path | {"help": "Manifest of the survey."},
         part={"type": int, "metavar": "N", "help": "Part to acquire, from 0."},
         out=path | {"help": "Ledger to write (CSV); files lie beside it."},
+        archives=archives,
     )
     stage(
         "acquire-benchmark",
@@ -89,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         name=name | {"help": "Name of the benchmark."},
         benchmark=block | {"help": "Its block under `benchmarks` in the config."},
         out=path | {"help": "Table of images and labels to write (CSV)."},
+        archives=archives,
     )
     stage(
         "acquire-encoder",
@@ -98,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         encoder=block | {"help": "Its block under `encoders` in the config."},
         seed={"type": int, "default": 0, "metavar": "N", "help": "Seed of a scratch draw."},
         out=path | {"help": "model.safetensors to write; the rest of the folder lies beside it."},
+        archives=archives,
     )
     stage(
         "cut-part",
@@ -201,6 +213,21 @@ def build_parser() -> argparse.ArgumentParser:
         "Every key of the config with its default and meaning.",
         config=path | {"default": None, "help": "Also check this file."},
     )
+    stage(
+        "doctor",
+        see_doctor,
+        "Ask each archive of a config one small question, look at logins, disk space and packages, "
+        "and say what to put right before anything large is fetched. Nothing is written. Ends with "
+        "status 1 if something must be put right.",
+        configfile=path
+        | {
+            "nargs": "+",
+            "default": [Path("config.yaml")],
+            "help": "The config and what is laid over it, in this order, such as config.yaml "
+            "workflow/config/paper.yaml; config.yaml if absent.",
+        },
+        json={"action": "store_true", "default": False, "help": "Findings as JSON, for programs."},
+    )
     return parser
 
 
@@ -255,11 +282,17 @@ def _loader(text: str) -> Any:
     return loader
 
 
+def _archives(text: str) -> Any:
+    from stradavit.settings.archives import ArchiveSettings
+
+    return ArchiveSettings.parse(text)
+
+
 def acquire_manifest(a: Namespace) -> str:
     """List the products of a survey."""
     from stradavit.acquire.stages import make_manifest
 
-    make_manifest(a.name, _survey(a.survey), a.out)
+    make_manifest(a.name, _survey(a.survey), a.out, _archives(a.archives))
     return f"manifest of {a.name}: {a.out}"
 
 
@@ -267,7 +300,8 @@ def acquire_part(a: Namespace) -> str:
     """Acquire one part of a survey."""
     from stradavit.acquire.stages import acquire_part
 
-    acquire_part(a.name, _survey(a.survey), a.manifest, a.part, a.out)
+    archives = _archives(a.archives)
+    acquire_part(a.name, _survey(a.survey), a.manifest, a.part, a.out, archives)
     return f"part {a.part} of {a.name}: {a.out}"
 
 
@@ -276,7 +310,8 @@ def acquire_benchmark(a: Namespace) -> str:
     from stradavit.acquire.stages import acquire_benchmark
     from stradavit.settings.sources import Benchmark
 
-    acquire_benchmark(a.name, _source(Benchmark, a.benchmark, "benchmark"), a.out)
+    benchmark = _source(Benchmark, a.benchmark, "benchmark")
+    acquire_benchmark(a.name, benchmark, a.out, _archives(a.archives))
     return f"benchmark {a.name}: {a.out}"
 
 
@@ -285,7 +320,8 @@ def acquire_encoder(a: Namespace) -> str:
     from stradavit.models.stages import acquire_encoder
     from stradavit.settings.sources import Encoder
 
-    acquire_encoder(a.name, _source(Encoder, a.encoder, "encoder"), a.seed, a.out.parent)
+    encoder = _source(Encoder, a.encoder, "encoder")
+    acquire_encoder(a.name, encoder, a.seed, a.out.parent, _archives(a.archives))
     return f"encoder {a.name}: {a.out.parent}"
 
 
@@ -408,6 +444,14 @@ def describe_settings(a: Namespace) -> str:
         settings = Settings.read(a.config)
         return f"{a.config}: valid; {len(settings.nodes())} encoders, {len(settings.cells())} cells"
     return describe(Settings)
+
+
+def see_doctor(a: Namespace) -> int:
+    """Ask the archives of a config whether they are ready; prints what it found."""
+    from stradavit.acquire.archives.doctor import doctor
+    from stradavit.settings import Settings
+
+    return doctor(Settings.read(*a.configfile), a.json)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stradavit.acquire.local import survey_files as find_files
 from stradavit.provenance import imported_files
+from stradavit.settings.sources import ArchiveBenchmark, ArchiveSurvey
 
 NODES = SETTINGS.nodes()
 CELLS = SETTINGS.cells()
@@ -22,6 +23,7 @@ YARDSTICKS = (
 # Snakemake reruns a job when a parameter changes.
 LOADER = SETTINGS.loader.to_json()
 THREADS = SETTINGS.loader.threads
+ARCHIVES = SETTINGS.archives.to_json()
 
 
 def gpus(wildcards):
@@ -55,9 +57,43 @@ def survey_source(wildcards):
     )
 
 
+def is_fetched(block):
+    """Whether an archive has it; an edit of our code is no reason to ask there again."""
+    return isinstance(block, (ArchiveSurvey, ArchiveBenchmark))
+
+
+def survey_code(wildcards):
+    """Files whose edit acquires a survey anew."""
+    is_remote = is_fetched(SETTINGS.surveys[wildcards.survey])
+    return [] if is_remote else code("stradavit.acquire.stages")
+
+
+def benchmark_code(wildcards):
+    """Files whose edit acquires a benchmark anew."""
+    is_remote = is_fetched(SETTINGS.benchmarks[wildcards.benchmark])
+    return [] if is_remote else code("stradavit.acquire.stages")
+
+
+def survey_downloads(wildcards):
+    """Jobs that speak to archives can be limited: `--resources downloads=1`."""
+    return int(is_fetched(SETTINGS.surveys[wildcards.survey]))
+
+
+def casda_jobs(wildcards):
+    """CASDA is asked to stage one job at a time, as its users are."""
+    return int(SETTINGS.surveys[wildcards.survey].source == "casda")
+
+
+def benchmark_downloads(wildcards):
+    """As for surveys."""
+    return int(is_fetched(SETTINGS.benchmarks[wildcards.benchmark]))
+
+
 def survey_files(wildcards):
-    """A local survey's files, so that a new or changed mosaic is noticed."""
+    """A local survey's files and a frozen manifest, so that a change in them is noticed."""
     survey = SETTINGS.surveys[wildcards.survey]
+    if is_fetched(survey):
+        return [survey.frozen_manifest] if survey.frozen_manifest else []
     if survey.source != "local":
         return []
     positions = [survey.positions] if survey.positions else []
@@ -115,12 +151,19 @@ def start_seed(wildcards):
 
 def survey_cutting(wildcards):
     """How a survey's products are cut."""
-    return dump(SETTINGS.surveys[wildcards.survey], "title")
+    return dump(
+        SETTINGS.surveys[wildcards.survey], "title", "frozen_manifest", "allow_missing"
+    )
 
 
 def benchmark_cutting(wildcards):
     """How a benchmark's images are prepared."""
-    return dump(SETTINGS.benchmarks[wildcards.benchmark], "title", "guard_arcmin")
+    return dump(
+        SETTINGS.benchmarks[wildcards.benchmark],
+        "title",
+        "guard_arcmin",
+        "allow_missing",
+    )
 
 
 def corpus_shards(wildcards):
@@ -197,4 +240,4 @@ def paper_benchmarks(wildcards):
 
 def paper_settings(wildcards):
     """All settings but those that only change speed, in the config's order: the tables keep it."""
-    return json.dumps(SETTINGS.model_dump(mode="json", exclude={"loader"}))
+    return json.dumps(SETTINGS.model_dump(mode="json", exclude={"loader", "archives"}))

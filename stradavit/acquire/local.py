@@ -64,7 +64,7 @@ def local_manifest(survey_name: str, survey: LocalSurvey) -> list[ManifestRow]:
     rows = []
     for path in files:
         product = _product_name(path.relative_to(folder).as_posix())
-        rows.append(ManifestRow(product, part_of(product, survey.parts), str(path), ""))
+        rows.append(ManifestRow(product, part_of(product, survey.parts), str(path)))
     return rows
 
 

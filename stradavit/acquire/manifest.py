@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stradavit.acquire.table import from_table, read_table, relative_to_table, write_table
+from stradavit.acquire.transfer.checksums import parse
 from stradavit.errors import DataError
 
-MANIFEST_COLUMNS = ("product", "part", "location", "sha256")
+MANIFEST_COLUMNS = ("product", "part", "location", "bytes", "checksum")
 LEDGER_COLUMNS = ("product", "path", "sha256", "bytes")
 REMEDY = "Delete it and run the rule that makes it again."
 
@@ -30,13 +31,16 @@ class ManifestRow:
     product : unique name, safe as a file name
     part : which part of the survey it belongs to, from 0
     location : where it comes from, in the words of its source
-    sha256 : of the file, hexadecimal; empty if unknown beforehand
+    bytes : exact size of the file; None if unknown beforehand
+    checksum : of the file, its kind and its hexadecimal digits, such as `md5:…` (see
+        `stradavit.acquire.transfer.checksums`); empty if unknown beforehand
     """
 
     product: str
     part: int
     location: str
-    sha256: str
+    bytes: int | None = None
+    checksum: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,10 @@ def part_of(product: str, parts: int) -> int:
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
     """Write a manifest, sorted by product."""
     _refuse_repeats(path, [row.product for row in rows])
-    cells = sorted((row.product, row.part, row.location, row.sha256) for row in rows)
+    cells = sorted(
+        (row.product, row.part, row.location, "" if row.bytes is None else row.bytes, row.checksum)
+        for row in rows
+    )
     write_table(path, MANIFEST_COLUMNS, cells)
 
 
@@ -72,13 +79,18 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     """
     rows = []
     for row in read_table(path, MANIFEST_COLUMNS, REMEDY):
-        part, sha256 = row["part"], row["sha256"]
-        if not part.isdecimal() or (sha256 and not SHA256.fullmatch(sha256)):
+        part, size, checksum = row["part"], row["bytes"], row["checksum"]
+        if not part.isdecimal() or not (size.isdecimal() or not size):
             raise DataError(
-                f"{path}, line {row.line}: found part {part!r} and sha256 {sha256!r}; expected a "
-                f"number and 64 hexadecimal digits or nothing. {REMEDY}"
+                f"{path}, line {row.line}: found part {part!r} and {size!r} bytes; expected a "
+                f"number, and a number or nothing. {REMEDY}"
             )
-        rows.append(ManifestRow(row["product"], int(part), row["location"], sha256))
+        try:
+            parse(checksum)
+        except DataError as error:
+            raise DataError(f"{path}, line {row.line}: {error} {REMEDY}") from None
+        n_bytes = int(size) if size else None
+        rows.append(ManifestRow(row["product"], int(part), row["location"], n_bytes, checksum))
     _refuse_repeats(path, [row.product for row in rows])
     return rows
 

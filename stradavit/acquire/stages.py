@@ -18,10 +18,13 @@ from stradavit.acquire.manifest import (
 )
 from stradavit.acquire.simulated.benchmarks import draw_benchmark
 from stradavit.acquire.simulated.surveys import draw_product, product_name
+from stradavit.acquire.transfer.checksums import hash_file
 from stradavit.errors import DataError, LabelError
-from stradavit.files import sha256_of
 from stradavit.progress import progress
+from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.sources import (
+    ArchiveBenchmark,
+    ArchiveSurvey,
     BatchBenchmark,
     Benchmark,
     FolderBenchmark,
@@ -34,7 +37,9 @@ from stradavit.settings.sources import (
 logger = logging.getLogger(__name__)
 
 
-def make_manifest(survey_name: str, survey: Survey, out_path: Path) -> None:
+def make_manifest(
+    survey_name: str, survey: Survey, out_path: Path, archives: ArchiveSettings | None = None
+) -> None:
     """Write what a survey should consist of.
 
     Parameters
@@ -42,18 +47,24 @@ def make_manifest(survey_name: str, survey: Survey, out_path: Path) -> None:
     survey_name : key of the survey in the config
     survey : its settings
     out_path : CSV file; columns as in `stradavit.acquire.manifest`
+    archives : where archives are and how they are asked; the defaults if absent
 
     Raises
     ------
     DataError
-        If a pattern of a local survey matches nothing, or a file or its table cannot be read.
+        If a pattern of a local survey matches nothing, a file or its table cannot be read, or an
+        archive cannot be asked what it has.
     """
-    if isinstance(survey, LocalSurvey):
+    if isinstance(survey, ArchiveSurvey):
+        from stradavit.acquire.archive_stages import archive_manifest
+
+        rows = archive_manifest(survey_name, survey, archives or ArchiveSettings())
+    elif isinstance(survey, LocalSurvey):
         rows = local_manifest(survey_name, survey)
     else:
         names = [product_name(survey.like, number) for number in range(survey.products)]
         rows = [
-            ManifestRow(name, part_of(name, survey.parts), str(number), "")
+            ManifestRow(name, part_of(name, survey.parts), str(number))
             for number, name in enumerate(names)
         ]
     write_manifest(out_path, rows)
@@ -61,11 +72,17 @@ def make_manifest(survey_name: str, survey: Survey, out_path: Path) -> None:
 
 
 def acquire_part(
-    survey_name: str, survey: Survey, manifest_path: Path, part: int, out_path: Path
+    survey_name: str,
+    survey: Survey,
+    manifest_path: Path,
+    part: int,
+    out_path: Path,
+    archives: ArchiveSettings | None = None,
 ) -> None:
     """Bring the products of one part into reach and write their ledger.
 
-    Simulated products are drawn into `files/` beside the ledger; local ones stay where they are.
+    Products of archives are fetched and simulated ones drawn into `files/` beside the ledger; local
+    ones stay where they are. What an archive did not give is listed in `<part>.missing.csv`.
 
     Parameters
     ----------
@@ -73,11 +90,13 @@ def acquire_part(
     manifest_path : what `make_manifest` wrote
     part : from 0
     out_path : ledger, a CSV file
+    archives : where archives are and how they are asked; the defaults if absent
 
     Raises
     ------
     DataError
-        If there is no such part, or a file is gone or differs from the manifest's digest.
+        If there is no such part, a file is gone or differs from the manifest's checksum, or an
+        archive did not give what it must; calling again goes on from there.
     """
     if not 0 <= part < survey.parts:
         raise DataError(
@@ -85,17 +104,36 @@ def acquire_part(
             f"(surveys.{survey_name}.parts)."
         )
     wanted = [row for row in read_manifest(manifest_path) if row.part == part]
+    folder = Path(out_path).absolute().parent / "files"
+    if isinstance(survey, ArchiveSurvey):
+        from stradavit.acquire.archive_stages import acquire_archive_part
+
+        what = f"{survey_name}, part {part}"
+        patience = archives or ArchiveSettings()
+        acquired = acquire_archive_part(what, survey, wanted, folder, out_path, patience)
+    else:
+        acquired = _bring(survey_name, survey, wanted, manifest_path, folder)
+    write_ledger(out_path, acquired)
+    logger.info("%s, part %d: %d products", survey_name, part, len(acquired))
+
+
+def _bring(
+    survey_name: str,
+    survey: LocalSurvey | SimulatedSurvey,
+    wanted: list[ManifestRow],
+    manifest_path: Path,
+    folder: Path,
+) -> list[Acquired]:
+    """Products that are drawn, or lie on this disk."""
     acquired = []
     for row in progress(wanted, desc=f"acquire {survey_name}", unit="product"):
         if isinstance(survey, SimulatedSurvey):
-            folder = Path(out_path).absolute().parent / "files"
             number = _number(row, survey, manifest_path)
             path = draw_product(survey.like, number, survey.side_px, survey.seed, folder)
         else:
             path = Path(row.location)
         acquired.append(_acquired(row, path, manifest_path))
-    write_ledger(out_path, acquired)
-    logger.info("%s, part %d: %d products", survey_name, part, len(acquired))
+    return acquired
 
 
 def _number(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Path) -> int:
@@ -110,39 +148,57 @@ def _number(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Path) -> i
 
 def _acquired(row: ManifestRow, path: Path, manifest_path: Path) -> Acquired:
     try:
-        size, sha256 = path.stat().st_size, sha256_of(path)
+        hasher = hash_file(path, row.checksum)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}), though {manifest_path} lists it as "
             f"{row.product}. Put it back, or delete the manifest and make it again."
         ) from error
-    if row.sha256 and row.sha256 != sha256:
+    if not hasher.is_right or row.bytes not in (None, hasher.bytes):
+        found = hasher.found or f"sha256:{hasher.sha256}"
+        size = "any number of" if row.bytes is None else row.bytes
         raise DataError(
-            f"{path}: has the SHA-256 digest {sha256}; {manifest_path} says {row.sha256}. It is "
-            "damaged or was changed: fetch it again."
+            f"{path}: has {hasher.bytes} bytes and the checksum {found}; {manifest_path} says "
+            f"{size} bytes and {row.checksum or 'no checksum'}. It is damaged or was changed: put "
+            "the right file there, or delete the manifest and make it again."
         )
-    return Acquired(row.product, path, sha256, size)
+    return Acquired(row.product, path, hasher.sha256, hasher.bytes)
 
 
-def acquire_benchmark(benchmark_name: str, benchmark: Benchmark, out_path: Path) -> None:
+def acquire_benchmark(
+    benchmark_name: str,
+    benchmark: Benchmark,
+    out_path: Path,
+    archives: ArchiveSettings | None = None,
+) -> None:
     """Bring the labelled images of a benchmark into reach and write their labels.
 
-    Simulated images are drawn into `files/` beside the labels; others stay where they are. Images
-    whose class is not among `benchmark.classes` are left out and counted.
+    Images of archives are fetched and simulated ones drawn into `files/` beside the labels; others
+    stay where they are. Images whose class is not among `benchmark.classes` are left out and
+    counted.
 
     Parameters
     ----------
     benchmark_name, benchmark : key and settings of the benchmark
     out_path : `labels.csv`; columns as in `stradavit.acquire.labels`
+    archives : where archives are and how they are asked; the defaults if absent
 
     Raises
     ------
     DataError, LabelError
         If labels and images do not fit together, a file is damaged or missing, or a class of the
-        settings has no image.
+        settings has no image, or an archive did not give what it must; calling again goes on from
+        there.
     """
-    if isinstance(benchmark, SimulatedBenchmark):
-        rows = _draw(benchmark_name, benchmark, Path(out_path).absolute().parent / "files")
+    folder = Path(out_path).absolute().parent / "files"
+    if isinstance(benchmark, ArchiveBenchmark):
+        from stradavit.acquire.archive_stages import acquire_archive_benchmark
+
+        rows = acquire_archive_benchmark(
+            benchmark_name, benchmark, folder, archives or ArchiveSettings()
+        )
+    elif isinstance(benchmark, SimulatedBenchmark):
+        rows = _draw(benchmark_name, benchmark, folder)
     elif isinstance(benchmark, FolderBenchmark):
         rows = folder_labels(benchmark_name, benchmark)
     else:

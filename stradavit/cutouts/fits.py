@@ -4,7 +4,6 @@ Nothing else in the package opens FITS to read pixels. Files are told apart by t
 never by their suffix. Pixels are read in bands of rows, so memory does not grow with the product.
 """
 
-import gzip
 import math
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from stradavit.cutouts.forward_gzip import ForwardGzip
 from stradavit.cutouts.image import open_image
 from stradavit.cutouts.product import (
     DEFAULT_MEMORY_MB,
@@ -96,7 +96,7 @@ def _open_fits(
         if head.startswith(magic):
             raise MalformedProductError("compression", f"{path}: packed with {name}")
     if head.startswith(GZIP_MAGIC):
-        opened = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=opened)))
+        opened = cast(BinaryIO, stack.enter_context(ForwardGzip(opened)))
         size_bytes *= DEFLATE_RATIO
         head = opened.read(16)
         opened.seek(0)

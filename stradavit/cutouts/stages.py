@@ -29,7 +29,13 @@ from stradavit.errors import DataError, LabelError, MalformedProductError
 from stradavit.files import atomic_path, sha256_of
 from stradavit.progress import progress
 from stradavit.settings import CutoutSettings
-from stradavit.settings.sources import BatchBenchmark, Benchmark, LocalSurvey, Survey
+from stradavit.settings.sources import (
+    BatchBenchmark,
+    Benchmark,
+    LocalSurvey,
+    MiraBestBenchmark,
+    Survey,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +201,9 @@ def cut_benchmark(name: str, benchmark: Benchmark, labels_path: Path, out_path: 
     excluded: Counter[str] = Counter()
     if len(wanted) < len(rows):
         excluded["other_class"] = len(rows) - len(wanted)
-    side_px = benchmark.side_px if isinstance(benchmark, BatchBenchmark) else None
+    side_px = None
+    if isinstance(benchmark, BatchBenchmark | MiraBestBenchmark):
+        side_px = benchmark.side_px
     kept: Counter[str] = Counter()
     n_coincide = 0
     with atomic_path(out_path) as temporary, h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from stradavit.errors import DataError, SettingsError
+from stradavit.acquire.archives.hub import fetch_model
+from stradavit.errors import SettingsError
 from stradavit.files import sha256_of
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import Dinov2Encoder
@@ -15,13 +16,20 @@ from stradavit.models.hub import LoadedEncoder, load_encoder, load_mae, save_enc
 from stradavit.models.initial import initial_weights
 from stradavit.models.mae import MaskedAutoencoder
 from stradavit.models.preprocessing import Preprocessing
-from stradavit.models.weights import PICKLED, SAFETENSORS, read_weights, weight_file
+from stradavit.models.weights import read_weights, weight_file
+from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.sources import Encoder, HubEncoder, LocalEncoder, ScratchEncoder
 
 log = logging.getLogger(__name__)
 
 
-def acquire_encoder(name: str, encoder: Encoder, seed: int | None, out_dir: Path) -> None:
+def acquire_encoder(
+    name: str,
+    encoder: Encoder,
+    seed: int | None,
+    out_dir: Path,
+    archives: ArchiveSettings | None = None,
+) -> None:
     """Write the encoder folder of a starting point.
 
     Parameters
@@ -29,7 +37,8 @@ def acquire_encoder(name: str, encoder: Encoder, seed: int | None, out_dir: Path
     name : of the encoder in the config, for its card
     encoder : scratch (random weights), local (a folder) or hub (a download)
     seed : of the weights of a scratch start; published weights have none
-    out_dir : folder to write, in the Hugging Face layout
+    out_dir : folder to write, in the Hugging Face layout; what a hub sends is kept in `.hub` in it
+    archives : how often to try, and where the hub is; the defaults if absent
 
     Raises
     ------
@@ -51,41 +60,10 @@ def acquire_encoder(name: str, encoder: Encoder, seed: int | None, out_dir: Path
         case LocalEncoder():
             _copy(Path(encoder.path).expanduser(), out_dir, card)
         case HubEncoder():
-            snapshot = download(encoder.repo, encoder.revision)
-            _copy(snapshot, out_dir, card | {"commit": snapshot.name})
-
-
-def download(repo: str, revision: str) -> Path:
-    """Fetch a model of the Hugging Face hub into the hub's own cache.
-
-    Returns
-    -------
-    Folder of the snapshot, named by its commit
-
-    Raises
-    ------
-    DataError
-        If the hub cannot be reached or has no such model.
-    """
-    from huggingface_hub import snapshot_download
-
-    def fetch(weights: str) -> Path:
-        wanted = ["config.json", "preprocessor_config.json", weights]
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-
-    try:
-        snapshot = fetch(SAFETENSORS)
-        if not (snapshot / SAFETENSORS).is_file():
-            snapshot = fetch(PICKLED)
-    except Exception as error:
-        # The client raises errors of three libraries; for the user they all mean the same.
-        raise DataError(
-            f"{repo} at {revision} could not be downloaded from the Hugging Face hub: {error}. "
-            "Where there is no network, download the folder on another machine (config.json, "
-            f"preprocessor_config.json, {SAFETENSORS} or {PICKLED}), copy it here, and write "
-            "`source: local` with its `path`."
-        ) from error
-    return snapshot
+            model = fetch_model(
+                encoder.repo, encoder.revision, archives or ArchiveSettings(), out_dir / ".hub"
+            )
+            _copy(model.folder, out_dir, card | {"commit": model.commit, "files": model.files})
 
 
 def _draw(encoder: ScratchEncoder, seed: int, out_dir: Path, card: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The whole configuration: `Settings.parse(config)` checks all of it at once.
 
-Blocks that decide results are kept apart from `loader`, which decides only speed: rules pass the
-former as parameters (a change replans) and the latter outside them (a change replans nothing).
+Blocks that decide results are kept apart from `loader` and `archives`, which decide only speed and
+where bytes come from: rules pass the former as parameters (a change replans) and the latter outside
+them (a change replans nothing).
 """
 
 import re
@@ -12,6 +13,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from stradavit.errors import SettingsError
+from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.base import Block, Count, Positive, merge
 from stradavit.settings.evaluation import EvaluationSettings, Protocol
 from stradavit.settings.matrix import (
@@ -21,7 +23,7 @@ from stradavit.settings.matrix import (
     expand_matrix,
     parent_of,
 )
-from stradavit.settings.sources import Benchmark, Encoder, ScratchEncoder, Survey
+from stradavit.settings.sources import KINDS, Benchmark, Encoder, ScratchEncoder, Survey
 from stradavit.settings.training import (
     ContrastiveSettings,
     LoaderSettings,
@@ -42,6 +44,15 @@ class CutoutSettings(Block):
     memory_mb: Count = Field(1024, description="Most memory the pixels of a product may take.")
 
 
+def _of_its_kind(entry: Any) -> Any:
+    """An entry without the nulls that take out what an overlaid entry of another source had."""
+    if not isinstance(entry, dict) or entry.get("source") not in KINDS:
+        return entry
+    known = KINDS[entry["source"]]
+    foreign = {key for keys in KINDS.values() for key in keys} - known
+    return {key: value for key, value in entry.items() if value is not None or key not in foreign}
+
+
 class Settings(Block):
     """Everything `config.yaml` may say."""
 
@@ -55,6 +66,7 @@ class Settings(Block):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     loader: LoaderSettings = LoaderSettings()
+    archives: ArchiveSettings = ArchiveSettings()
 
     @field_validator("surveys", "benchmarks", "corpora", "encoders", mode="before")
     @classmethod
@@ -62,7 +74,7 @@ class Settings(Block):
         # Overlays merge into config.yaml; `mgcls: null` is how one takes an entry out again.
         if not isinstance(entries, dict):
             return entries
-        return {name: entry for name, entry in entries.items() if entry is not None}
+        return {name: _of_its_kind(entry) for name, entry in entries.items() if entry is not None}
 
     @model_validator(mode="after")
     def _references_exist(self) -> "Settings":

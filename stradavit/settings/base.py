@@ -36,6 +36,9 @@ def _expand(path: str) -> str:
     return expanded
 
 
+# Credentials have no place in a configuration; who puts one there must not find it in a log.
+SECRET = re.compile(r"pass|token|key|secret|user|login|credential", re.IGNORECASE)
+
 PathText = Annotated[str, AfterValidator(_expand)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 FractionInterval = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
@@ -98,9 +101,10 @@ def describe_faults(error: ValidationError) -> str:
     for fault in error.errors():
         path = _dotted_path(fault["loc"])
         if fault["type"] == "extra_forbidden":
+            value = "" if SECRET.search(path) else f" (its value is {_shorten(fault['input'])})"
             lines.append(
-                f"{path}: unknown key (its value is {fault['input']!r}). Check the spelling "
-                "against `stradavit settings`, which lists every key with its meaning."
+                f"{path}: unknown key{value}. Check the spelling against `stradavit settings`, "
+                "which lists every key with its meaning."
             )
         elif fault["type"] == "missing":
             lines.append(f"{path}: missing, and it has no default.")

@@ -1,13 +1,24 @@
 """Where pixels and weights come from: surveys, benchmarks, encoders to start from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from stradavit.settings.base import Block, Count, PathText, Positive, Seed
+from stradavit.settings.archives import Missing
+from stradavit.settings.base import Block, Count, Fraction, PathText, Positive, Seed
 
 SURVEY_KINDS = ("mgcls", "askap", "lotss", "sdc1")
 BENCHMARK_KINDS = ("mirabest", "lotss_dr2", "rgz_dr1")
+
+
+# Shares that were in use; the archive publishes neither a list nor checksums. All images of one
+# layout have one size: 4 header blocks and the padded pixels.
+SDC1_SHARES = {
+    "SKAMid_B1_1000h_v3.fits": "hbasFhd4YILNkCr",
+    "SKAMid_B2_1000h_v3.fits": "GsxoTyv1zrdRTu4",
+    "SKAMid_B5_1000h_v3.fits": "nK8Pqf3XIaXFuKD",
+}
+SDC1_BYTES = {"SKAMid_B2_1000h_v3.fits": 4_294_981_440}
 
 
 class SurveyBase(Block):
@@ -55,7 +66,102 @@ class LocalSurvey(SurveyBase):
     )
 
 
-Survey = Annotated[SimulatedSurvey | LocalSurvey, Field(discriminator="source")]
+class ArchiveSurvey(SurveyBase):
+    """What all surveys fetched from archives share."""
+
+    frozen_manifest: PathText | None = Field(
+        None, description="A manifest (CSV) to follow instead of asking the archive what it has."
+    )
+    allow_missing: Missing = 0
+
+
+class MgclsSurvey(ArchiveSurvey):
+    """MeerKAT Galaxy Cluster Legacy Survey, DR1."""
+
+    source: Literal["mgcls"]
+    products: Literal["5pln", "fcube", "basic"] = Field(
+        "5pln",
+        description="5pln: enhanced cubes of brightness, index and their errors; fcube: enhanced "
+        "cubes of 12 frequencies; basic: full fields, not corrected for the primary beam.",
+    )
+    polarisations: tuple[Literal["I", "Q", "U", "V"], ...] = Field(("I",), min_length=1)
+    resolutions: tuple[Literal["15arcsec", "Farcsec"], ...] = Field(
+        ("15arcsec",),
+        min_length=1,
+        description="Of enhanced products; Farcsec: full resolution, 7 to 8 arcsec.",
+    )
+    include: tuple[str, ...] = Field(
+        ("*",),
+        min_length=1,
+        description="Fields (`Abell_13` is not `Abell_133`), shell patterns of file names "
+        "(`Abell_13*` is both), or whole keys.",
+    )
+    exclude: tuple[str, ...] = Field((), description="As `include`, of what to leave.")
+
+
+class CasdaSurvey(ArchiveSurvey):
+    """Continuum images of ASKAP from CASDA; needs an OPAL login."""
+
+    source: Literal["casda"]
+    collections: tuple[str, ...] = Field(
+        (), description="Collections to take, such as EMU; all if empty."
+    )
+    project: str | None = Field(None, description="OPAL code of the project, such as AS110.")
+    filenames: str | None = Field(
+        None, description="LIKE pattern of file names, such as `%taylor.0.restored.conv.fits`."
+    )
+    quality: tuple[str, ...] = Field(
+        ("GOOD", "UNCERTAIN"), min_length=1, description="Quality levels to take."
+    )
+    subtype: str = Field("cont.restored.t0", description="dataproduct_subtype of the images.")
+    max_products: Count | None = Field(
+        None, description="Take this many only, the first in order of their names."
+    )
+    where: str | None = Field(None, description="One more condition in ADQL.")
+
+
+class LotssSurvey(ArchiveSurvey):
+    """Mosaics of LoTSS, DR2."""
+
+    source: Literal["lotss"]
+    fields: tuple[str, ...] = Field(
+        ("*",), min_length=1, description="Fields to take, as shell patterns such as `P12*`."
+    )
+    product: Literal["mosaic-blanked.fits", "low-mosaic-blanked.fits"] = Field(
+        "mosaic-blanked.fits", description="6 arcsec, or (low) 20 arcsec."
+    )
+
+
+class Sdc1Survey(ArchiveSurvey):
+    """Images of the SKA Science Data Challenge 1."""
+
+    source: Literal["sdc1"]
+    files: tuple[str, ...] = Field(
+        tuple(SDC1_SHARES), min_length=1, description="Names of the files to take."
+    )
+    shares: dict[str, str] = Field(
+        SDC1_SHARES, description="Token of the share of each file; those given here come on top."
+    )
+    bytes: dict[str, Count] = Field(
+        SDC1_BYTES, description="Exact size of files; the only check there is, none published."
+    )
+
+    @field_validator("shares", mode="after")
+    @classmethod
+    def _keeps_the_others(cls, shares: dict[str, str]) -> dict[str, str]:
+        return SDC1_SHARES | shares
+
+    @model_validator(mode="after")
+    def _every_file_has_a_share(self) -> "Sdc1Survey":
+        if unknown := [name for name in self.files if name not in self.shares]:
+            raise ValueError(f"files names {unknown[0]!r}, which has no token in shares")
+        return self
+
+
+Survey = Annotated[
+    SimulatedSurvey | LocalSurvey | MgclsSurvey | CasdaSurvey | LotssSurvey | Sdc1Survey,
+    Field(discriminator="source"),
+]
 
 
 class BenchmarkBase(Block):
@@ -114,8 +220,70 @@ class BatchBenchmark(BenchmarkBase):
     )
 
 
+class ArchiveBenchmark(BenchmarkBase):
+    """What all benchmarks fetched from archives share."""
+
+    allow_missing: Missing = 0
+
+
+class RgzBenchmark(ArchiveBenchmark):
+    """Radio Galaxy Zoo DR1: catalogue from Zenodo, cutouts from FIRST."""
+
+    source: Literal["rgz"]
+    record: Annotated[str, Field(pattern=r"^\d+$")] = Field(
+        "14195049", description="Record of the catalogue; a version, which stays as it is."
+    )
+    consensus_min: Fraction = Field(0.65, description="Least consensus level of a source.")
+    lae_factor: Positive = Field(1.5, description="Side of a cutout in largest angular extents.")
+    min_px: Count = Field(8, description="Least side of a cutout.")
+    centre_tolerance_arcmin: Positive = Field(
+        1.0,
+        description="A cutout whose centre is farther from the source is refused; a position that "
+        "is farther from the one in the source's name is replaced by that.",
+    )
+
+
+class MiraBestBenchmark(ArchiveBenchmark):
+    """MiraBest, fetched: confidently classified FR I and FR II by default."""
+
+    source: Literal["mirabest"]
+    release: tuple[Literal["full", "F", "N"], ...] = Field(
+        ("F",), min_length=1, description="full and F: FIRST images; N: NVSS."
+    )
+    side_px: Count = Field(150, description="Images are reshaped to (side_px, side_px).")
+    label_names: dict[int, str] = Field(
+        {0: "FR I", 1: "FR I", 2: "FR I", 5: "FR II", 6: "FR II"},
+        description="Class name of each label to keep.",
+    )
+    filename_pattern: str | None = Field(
+        r"(?P<ra_deg>\d{3}\.\d{3})_?(?P<dec_deg>[+-]\d{2,3}\.\d{3})",
+        description="Regular expression that finds ra_deg and dec_deg in an image's file name.",
+    )
+    digests: dict[str, dict[str, str]] | None = Field(
+        None,
+        description="MD5 of each batch, and of the whole as `archive`, by release; the published "
+        "ones if absent. For a mirror whose files differ.",
+    )
+
+
+class HortonBenchmark(ArchiveBenchmark):
+    """LoTSS DR2 classes of Horton et al. (2025): catalogue from CDS, cutouts from LoTSS."""
+
+    source: Literal["horton"]
+    enlargement: Positive = Field(1.0, description="Side of a cutout in sizes of its source.")
+    fallback_arcmin: Positive = Field(
+        5.0, description="Side where a source has no redshift or no size."
+    )
+
+
 Benchmark = Annotated[
-    SimulatedBenchmark | FolderBenchmark | BatchBenchmark, Field(discriminator="source")
+    SimulatedBenchmark
+    | FolderBenchmark
+    | BatchBenchmark
+    | RgzBenchmark
+    | MiraBestBenchmark
+    | HortonBenchmark,
+    Field(discriminator="source"),
 ]
 
 
@@ -174,7 +342,15 @@ class HubEncoder(Block):
     source: Literal["hub"]
     title: str | None = None
     repo: str = Field(description="Such as facebook/vit-mae-base.")
-    revision: str = Field("main", description="Commit to pin; `main` moves.")
+    revision: str = Field("main", description="Commit to pin, 40 hexadecimal digits; `main` moves.")
 
 
 Encoder = Annotated[ScratchEncoder | LocalEncoder | HubEncoder, Field(discriminator="source")]
+
+# Keys of the blocks of each `source`; one word can stand for a survey and for an encoder.
+KINDS: dict[str, set[str]] = {}
+for _block in (
+    member for union in (Survey, Benchmark, Encoder) for member in get_args(get_args(union)[0])
+):
+    for _source in get_args(_block.model_fields["source"].annotation):
+        KINDS.setdefault(_source, set()).update(_block.model_fields)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ STAGES = [
     "tables",
     "figures",
     "settings",
+    "doctor",
 ]
 
 
@@ -97,3 +99,49 @@ def test_torchrun_leaves_the_options_of_pretrain_alone() -> None:
         if option not in ("-h", "--help") and any(known.startswith(option) for known in theirs)
     ]
     assert not taken
+
+
+# -- doctor -------------------------------------------------------------------------------------
+
+
+def test_the_doctor_is_asked_about_a_config_and_what_lies_over_it(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing answers at this address.
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        "surveys: {sdc1: {source: sdc1, like: null, side_px: null, products: null}}\n"
+        "archives: {attempts: 1, timeout_s: 1, urls: {sdc1: 'http://127.0.0.1:1'}}\n"
+    )
+    config = str(repository / "config.yaml")
+    assert main(["doctor", "--configfile", config, str(overlay)]) == 1
+    told = capsys.readouterr().out
+    assert "surveys.sdc1" in told and "FAULT" in told and "to be put right first" in told
+
+
+def test_the_doctor_tells_programs_in_json(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.delenv("KAGGLE_CONFIG_DIR", raising=False)
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["is_ready"] is True
+    assert {"archives", "this machine"} == {finding["subject"] for finding in report["findings"]}
+
+
+def test_a_config_the_doctor_cannot_read_is_one_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["doctor", "--configfile", "nowhere.yaml"]) == 1
+    assert "stradavit doctor: nowhere.yaml: cannot be read as YAML" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    heavy = ["torch", "pydantic", "numpy", "yaml", "httpx", "h5py", "astropy", "snakemake"]
+    script = (
+        "import sys\nfrom stradavit.cli import build_parser\nbuild_parser().format_help()\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -28,6 +28,9 @@ from tests.workflow.conftest import BIN, copy_workflow
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 OWN_DATA = REPOSITORY / "docs" / "own-data.md"
+# Overlays of this page are laid over the paper at full scale.
+DATA = REPOSITORY / "docs" / "data.md"
+PAPER = REPOSITORY / "workflow" / "config" / "paper.yaml"
 BLOCKS = tuple(Settings.model_fields)
 SHARED = "STRADAVIT_SHARED_DATA"
 
@@ -175,12 +178,14 @@ def test_snakemake_commands_plan_what_they_name(workplace: Path) -> None:
 
 def test_every_overlay_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SHARED, str(tmp_path))
-    found = [overlay for page in PAGES for overlay in overlays(page)]
-    assert len(found) >= len(overlays(OWN_DATA)) >= 4
-    for overlay in found:
-        path = tmp_path / "overlay.yaml"
-        path.write_text(yaml.safe_dump(overlay))
-        Settings.read(REPOSITORY / "config.yaml", path)
+    assert len(overlays(OWN_DATA)) >= 4
+    assert len(overlays(DATA)) >= 5
+    for page in PAGES:
+        below = [PAPER] if page == DATA else []
+        for overlay in overlays(page):
+            path = tmp_path / "overlay.yaml"
+            path.write_text(yaml.safe_dump(overlay))
+            Settings.read(REPOSITORY / "config.yaml", *below, path)
 
 
 def step(annotation: Any, word: str) -> list[Any]:

@@ -82,7 +82,7 @@ def test_file_of_another_digest_is_refused(folder: Path, tmp_path: Path) -> None
     chosen = survey(folder / "a.fits")
     make_manifest("s", chosen, tmp_path / "m.csv")
     text = (tmp_path / "m.csv").read_text()
-    (tmp_path / "m.csv").write_text(text.rstrip("\n") + "f" * 64 + "\n")
+    (tmp_path / "m.csv").write_text(text.rstrip("\n") + "sha256:" + "f" * 64 + "\n")
     with pytest.raises(DataError, match="damaged or was changed"):
         acquire_part("s", chosen, tmp_path / "m.csv", 0, tmp_path / "0.csv")
 

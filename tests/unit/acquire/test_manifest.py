@@ -31,7 +31,7 @@ def test_parts_are_in_range_and_all_used() -> None:
 
 
 def test_manifest_round_trip_is_sorted(tmp_path: Path) -> None:
-    rows = [ManifestRow("b", 1, "/x, y", DIGEST), ManifestRow("a", 0, 'say "hi"', "")]
+    rows = [ManifestRow("b", 1, "/x, y", 7, f"sha256:{DIGEST}"), ManifestRow("a", 0, 'say "hi"')]
     write_manifest(tmp_path / "m.csv", rows)
     assert read_manifest(tmp_path / "m.csv") == rows[::-1]
 
@@ -52,10 +52,20 @@ def test_ledger_moves_with_its_folder(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("product,part,location\n", "expected a header with the columns product, part, location"),
-        ("product,part,location,sha256\na,x,b,\n", "line 2: found part 'x'"),
-        ("product,part,location,sha256\na,0,b,123\n", "64 hexadecimal digits"),
-        ("product,part,location,sha256\na,0\n", "line 2: found 2 cells; expected 4"),
-        ("product,part,location,sha256\na,0,b,\na,1,c,\n", "1 products have more than one row"),
+        ("product,part,location,bytes,checksum\na,x,b,,\n", "line 2: found part 'x'"),
+        (
+            "product,part,location,bytes,checksum\na,0,b,,md5:123\n",
+            "line 2: 'md5:123' is no checksum",
+        ),
+        (
+            "product,part,location,bytes,checksum\na,0,b,-1,\n",
+            "line 2: found part '0' and '-1' bytes",
+        ),
+        ("product,part,location,bytes,checksum\na,0\n", "line 2: found 2 cells; expected 5"),
+        (
+            "product,part,location,bytes,checksum\na,0,b,,\na,1,c,,\n",
+            "1 products have more than one row",
+        ),
     ],
 )
 def test_damaged_manifest_is_refused(tmp_path: Path, text: str, match: str) -> None:

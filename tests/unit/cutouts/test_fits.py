@@ -332,3 +332,23 @@ def test_errors_of_the_caller_pass_through(tmp_path):
     path = write(tmp_path / "a.fits", noise(4, 4))
     with pytest.raises(ZeroDivisionError), open_product(path):
         raise ZeroDivisionError
+
+
+def test_a_packed_cube_is_unpacked_once_however_often_it_is_read(tmp_path, monkeypatch):
+    cube = np.random.default_rng(5).normal(size=(4, 256, 300)).astype(np.float32)
+    path = tmp_path / "cube.fits.gz"
+    fits.PrimaryHDU(cube).writeto(path)
+    unpacked = []
+    inner = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile, "read", lambda self, size=-1: unpacked.append(size) or inner(self, size)
+    )
+    rewound = []
+    rewind = gzip.GzipFile.rewind
+    monkeypatch.setattr(gzip.GzipFile, "rewind", lambda self: rewound.append(1) or rewind(self))
+    with open_product(path) as product:
+        for plane in range(4):
+            for y0 in range(0, 256, 64):
+                band = product.read(plane, y0, y0 + 64)
+                assert np.array_equal(band, cube[plane, y0 : y0 + 64])
+    assert unpacked and len(rewound) <= 2  # after the magic bytes and after the headers

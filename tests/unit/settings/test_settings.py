@@ -212,3 +212,25 @@ def test_registers_a_start_cannot_have_are_refused(config: dict[str, Any]) -> No
     config["encoders"]["vit-tiny"]["registers"] = 4
     with pytest.raises(SettingsError, match=r"matrix\.contrastive\.registers asks for \[0\]"):
         Settings.parse(config)
+
+
+def test_what_looks_like_a_credential_is_not_repeated(config: dict[str, Any]) -> None:
+    config["archives"] = {"opal_password": "hunter2", "pace": "swift"}
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse(config)
+    message = str(caught.value)
+    assert "archives.opal_password: unknown key." in message and "hunter2" not in message
+    assert "archives.pace: unknown key (its value is 'swift')" in message
+
+
+def test_nulls_take_out_what_an_overlaid_entry_of_another_source_had(
+    config: dict[str, Any],
+) -> None:
+    config["surveys"]["lotss"] |= {"source": "lotss", "like": None, "side_px": None}
+    with pytest.raises(SettingsError, match=r"surveys\.lotss\.products: unknown key"):
+        Settings.parse(config)
+    config["surveys"]["lotss"]["products"] = None
+    assert Settings.parse(config).surveys["lotss"].source == "lotss"
+    config["surveys"]["lotss"]["prodcts"] = None
+    with pytest.raises(SettingsError, match=r"surveys\.lotss\.prodcts: unknown key"):
+        Settings.parse(config)

@@ -1,0 +1,1 @@
+"""The archives: what each holds, how it is asked, and what its answers mean."""

@@ -1,0 +1,1 @@
+"""Bringing files here over a network that lies, stalls and breaks."""

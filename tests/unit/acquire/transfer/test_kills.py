@@ -1,0 +1,98 @@
+"""Killed at random moments and started again: the same files, and nothing whole asked for twice."""
+
+import hashlib
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tests.archives.server import Loopback, Reply, Request, file, files
+
+N_FILES = 24
+BODIES = {f"/{i}.bin": random.Random(i).randbytes(40_000 + 7_000 * i) for i in range(N_FILES)}
+
+CHILD = """
+import hashlib, sys
+from pathlib import Path
+from stradavit.acquire.transfer.fetch import Remote, fetch
+from stradavit.acquire.transfer.web import Web
+from stradavit.settings.archives import ArchiveSettings
+
+url, folder, n_files = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+archives = ArchiveSettings(backoff_s=0, backoff_max_s=0, pause_s=0, streams=3)
+remotes = [Remote(f"{i}.bin", f"{url}/{i}.bin") for i in range(n_files)]
+print("ready", flush=True)
+with Web(archives) as web:
+    outcomes = fetch(web, remotes, folder, "test")
+assert [outcome.state for outcome in outcomes] == ["fetched"] * n_files, outcomes
+"""
+
+
+def slowly(request: Request) -> Reply:
+    """A file in pieces, so that there are moments to be killed in."""
+    reply = file(request, BODIES[request.path])
+    body = reply.whole()
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), 8192):
+            time.sleep(0.001)
+            yield body[start : start + 8192]
+
+    return replace(
+        reply, headers={**reply.headers, "Content-Length": str(len(body))}, body=pieces()
+    )
+
+
+def test_killed_at_random_and_restarted(tmp_path: Path) -> None:
+    chance = random.Random(20)
+    n_kills = 0
+    whole: set[str] = set()
+    asked_again: list[str] = []
+    with Loopback(slowly) as server:
+        for _ in range(60):
+            n_before = server.count()
+            child = subprocess.Popen(
+                [sys.executable, "-c", CHILD, server.url, str(tmp_path), str(N_FILES)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            assert child.stdout is not None
+            child.stdout.readline()
+            try:
+                _, said = child.communicate(timeout=chance.uniform(0.02, 0.35))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.communicate()
+                n_kills += 1
+            else:
+                assert child.returncode == 0, said.decode()
+                break
+            finally:
+                asked = [request.path for request in server.requests[n_before:]]
+                asked_again += [path for path in asked if path in whole]
+                # Under its name, a file is whole: it takes it by a rename after all checks.
+                whole |= {f"/{path.name}" for path in tmp_path.glob("*.bin")}
+        else:
+            raise AssertionError("never came to its end")
+        continued = [request for request in server.requests if "range" in request.headers]
+    assert n_kills >= 3, "too fast to be killed: the test shows nothing"
+    assert asked_again == []
+    assert continued, "no part was continued: the test shows nothing"
+    for path, body in BODIES.items():
+        found = (tmp_path / path[1:]).read_bytes()
+        assert hashlib.sha256(found).digest() == hashlib.sha256(body).digest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [".journal.jsonl", *(path[1:] for path in BODIES)]
+    )
+
+
+def test_the_plain_server_gives_the_same(tmp_path: Path) -> None:
+    with Loopback(files(BODIES)) as server:
+        command = [sys.executable, "-c", CHILD, server.url, str(tmp_path), str(N_FILES)]
+        subprocess.run(command, check=True, capture_output=True)
+        assert server.count() == N_FILES
+        subprocess.run(command, check=True, capture_output=True)
+        assert server.count() == N_FILES
