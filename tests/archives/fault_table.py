@@ -98,6 +98,8 @@ def run_tests(record_path: Path) -> None:
         "-q",
         "-x",
         "--no-header",
+        "-m",
+        "not slow",  # whole runs of the workflow record nothing
         str(Path(__file__).parent),
     ]
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
