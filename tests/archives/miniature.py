@@ -28,12 +28,14 @@ from .fake_sdc1 import FakeSdc1
 from .fake_vizier import cds
 from .fake_zenodo import zenodo
 from .routes import routes
-from .server import App, CutError, Loopback, Reply, Request
+from .server import App, CutError, Loopback, Reply, Request, files
 from .test_doctor import adql
 from .test_horton import CATALOGUE
 from .test_horton import line as horton_line
 from .test_horton import name as horton_name
 from .test_horton import place as horton_place
+from .test_mirabest import md5
+from .test_mirabest import packed as mirabest_packed
 from .test_rgz import CLASSES, HEADER, RECORD
 from .test_rgz import line as rgz_line
 from .test_rgz import packed as rgz_packed
@@ -198,6 +200,8 @@ def world() -> Iterator[World]:
     shares = fake_sdc1.sample(256)
     with tempfile.TemporaryDirectory() as folder:
         hub = FakeHub(files=vit_mae(Path(folder)), repo=HUB_REPO)
+    batch = mirabest_batch()
+    mirabest_tar = mirabest_packed({"data_batch_1": batch})
     archive = {"RGZ_DR1_tables.tar.gz": rgz_packed(rgz_table())}
     apps: dict[str, App] = {
         "mgcls": FakeMgcls(objects),
@@ -221,6 +225,7 @@ def world() -> Iterator[World]:
             }
         ),
         "hub": hub,
+        "mirabest": files({"/MiraBest_F/MiraBest_F_batches.tar.gz": mirabest_tar}),
     }
     with ExitStack() as stack:
         servers = {
@@ -238,9 +243,15 @@ def world() -> Iterator[World]:
             "cds": f"{url['horton']}/ftp",
             "lotss_cutouts": url["horton"],
             "hub": url["hub"],
+            "mirabest": url["mirabest"],
         }
         sizes = {name: len(shares[token][1]) for name, token in SDC1_SHARES.items()}
-        overlay = {"archives": {"urls": urls}, "surveys": {"sdc1": {"bytes": sizes}}}
+        digests = {"F": {"archive": md5(mirabest_tar), "data_batch_1": md5(batch)}}
+        overlay = {
+            "archives": {"urls": urls},
+            "surveys": {"sdc1": {"bytes": sizes}},
+            "benchmarks": {"mirabest": {"digests": digests}},
+        }
         served = {
             "mgcls": [body for key, body in objects.items() if "_5pln_" in key],
             "askap": [image.body for image in casda.images[:3]],

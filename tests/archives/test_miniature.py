@@ -37,7 +37,6 @@ from .miniature import (
     N_MIRABEST,
     N_RGZ,
     World,
-    mirabest_batch,
     world,
 )
 
@@ -58,10 +57,6 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
         for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
             patch.delenv(name, raising=False)
-        # A copy on disk, the same for all runs.
-        batches = tmp_path_factory.mktemp("mirabest")
-        (batches / "data_batch_1").write_bytes(mirabest_batch())
-        made.overlay["benchmarks"] = {"mirabest": {"path": str(batches)}}
         yield made
 
 
