@@ -4,7 +4,7 @@ import hashlib
 import random
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,54 +31,64 @@ assert [outcome.state for outcome in outcomes] == ["fetched"] * n_files, outcome
 """
 
 
-def slowly(request: Request) -> Reply:
-    """A file in pieces, so that there are moments to be killed in."""
-    reply = file(request, BODIES[request.path])
-    body = reply.whole()
+class Slowly:
+    """Files in pieces; at the chosen piece it waits until whoever fetches has been killed."""
 
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, len(body), 8192):
-            time.sleep(0.001)
-            yield body[start : start + 8192]
+    def __init__(self) -> None:
+        self.strike_in = 0
+        self.struck, self.killed = threading.Event(), threading.Event()
 
-    return replace(
-        reply, headers={**reply.headers, "Content-Length": str(len(body))}, body=pieces()
-    )
+    def arm(self, pieces: int) -> None:
+        """Strike after so many pieces."""
+        self.strike_in = pieces
+        self.struck.clear()
+        self.killed.clear()
+
+    def __call__(self, request: Request) -> Reply:
+        """The reply to a request."""
+        reply = file(request, BODIES[request.path])
+        body = reply.whole()
+
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, len(body), 8192):
+                self.strike_in -= 1
+                if self.strike_in == 0:
+                    self.struck.set()
+                    self.killed.wait(30)
+                yield body[start : start + 8192]
+
+        headers = {**reply.headers, "Content-Length": str(len(body))}
+        return replace(reply, headers=headers, body=pieces())
 
 
 def test_killed_at_random_and_restarted(tmp_path: Path) -> None:
     chance = random.Random(20)
-    n_kills = 0
+    kills = 8
     whole: set[str] = set()
     asked_again: list[str] = []
+    slowly = Slowly()
     with Loopback(slowly) as server:
-        for _ in range(60):
+        for kill in range(kills + 1):
             n_before = server.count()
+            # Often enough within the first file that comes, so that parts are continued.
+            slowly.arm(chance.randint(2, 12) if kill < kills else 0)
             child = subprocess.Popen(
                 [sys.executable, "-c", CHILD, server.url, str(tmp_path), str(N_FILES)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-            assert child.stdout is not None
-            child.stdout.readline()
-            try:
-                _, said = child.communicate(timeout=chance.uniform(0.02, 0.35))
-            except subprocess.TimeoutExpired:
+            while child.poll() is None and not slowly.struck.wait(0.01):
+                pass
+            if kill < kills:
                 child.kill()
-                child.communicate()
-                n_kills += 1
-            else:
-                assert child.returncode == 0, said.decode()
-                break
-            finally:
-                asked = [request.path for request in server.requests[n_before:]]
-                asked_again += [path for path in asked if path in whole]
-                # Under its name, a file is whole: it takes it by a rename after all checks.
-                whole |= {f"/{path.name}" for path in tmp_path.glob("*.bin")}
-        else:
-            raise AssertionError("never came to its end")
+            slowly.killed.set()
+            _, said = child.communicate()
+            assert child.returncode == (-9 if kill < kills else 0), said.decode()
+            asked = [request.path for request in server.requests[n_before:]]
+            asked_again += [path for path in asked if path in whole]
+            # Under its name, a file is whole: it takes it by a rename after all checks.
+            whole |= {f"/{path.name}" for path in tmp_path.glob("*.bin")}
         continued = [request for request in server.requests if "range" in request.headers]
-    assert n_kills >= 3, "too fast to be killed: the test shows nothing"
     assert asked_again == []
     assert continued, "no part was continued: the test shows nothing"
     for path, body in BODIES.items():
