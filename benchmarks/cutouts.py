@@ -4,7 +4,6 @@ Both run in one process per core, each on its share of the products, as the work
 parts. Before anything is timed, every cutout of both is compared.
 """
 
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ from astropy.visualization import ZScaleInterval
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from benchmarks.harness import Comparison, Target, in_turn
+from benchmarks.harness import Comparison, Target, fresh_processes, in_turn
 from stradavit.acquire.manifest import Acquired, write_ledger
 from stradavit.acquire.simulated.surveys import draw_product
 from stradavit.cutouts.fits import open_product
@@ -45,8 +44,7 @@ def compare(work_dir: Path, device: torch.device, rounds: int) -> list[Compariso
     """Cutouts per second from FITS files to a finished shard."""
     folder = work_dir / "cutouts"
     folder.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PROCESSES, mp_context=context) as processes:
+    with fresh_processes(PROCESSES) as processes:
         parts = list(processes.map(partial(_draw, folder), range(PROCESSES)))
         return [_compare(folder, parts, size_px, processes, rounds) for size_px in SIZES_PX]
 

@@ -4,9 +4,11 @@ A machine's speed drifts with its neighbours and its temperature. Sides that are
 drift together, so the median of the ratios within rounds is steadier than the ratio of medians.
 """
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,6 +85,11 @@ class Comparison:
         for target, kept in zip(self.targets, plain["targets"], strict=True):
             kept["is_met"] = target.is_met
         return plain
+
+
+def fresh_processes(count: int) -> ProcessPoolExecutor:
+    """Processes that begin as the jobs of the workflow do, with nothing of this one."""
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 def in_turn(

@@ -5,18 +5,16 @@ shard, so that opening the index, drawing the order and reading the first micro-
 code on real files. Every figure is taken in a process of its own.
 """
 
-import multiprocessing
 import resource
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import Comparison, Side, Spread, Target
+from benchmarks.harness import Comparison, Side, Spread, Target, fresh_processes
 from stradavit.cutouts.corpus import Corpus, write_corpus
 from stradavit.cutouts.shards import ROW, Shard, new_shard
 from stradavit.settings.training import LoaderSettings
@@ -102,8 +100,7 @@ def _write(folder: Path, index_path: Path) -> None:
 
 def _alone(work: Callable[[Path], None], index_path: Path) -> dict[str, float]:
     """Seconds and peak memory of something in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
+    with fresh_processes(1) as process:
         return process.submit(_measured, work, index_path).result()
 
 

@@ -5,12 +5,11 @@ the very same order and does nothing with them.
 """
 
 import io
-import multiprocessing
 import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from benchmarks.harness import Comparison, Target, in_turn
+from benchmarks.harness import Comparison, Target, fresh_processes, in_turn
 from stradavit.cutouts.corpus import Corpus, write_corpus
 from stradavit.cutouts.shards import ROW, Shard, new_shard
 from stradavit.settings.training import LoaderSettings
@@ -63,8 +62,7 @@ def _compare(folder: Path, size: Size, rounds: int) -> Comparison:
     roof = _Roof(folder, size)
     halves = [batches[reader::READERS] for reader in range(READERS)]
     _check(folder, batches[0])
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(READERS, mp_context=context) as processes:
+    with fresh_processes(READERS) as processes:
 
         def by_processes(read: Callable[[Path, list[NDArray[np.int64]]], int]) -> int:
             return sum(processes.map(partial(read, folder), halves))

@@ -1,7 +1,7 @@
 """What the stages of acquisition do for a survey or benchmark that an archive has."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,9 @@ def _fetch_rows(
     if hasattr(module, "fetch_rows"):
         outcomes: list[Outcome] = module.fetch_rows(survey, web, archives.urls, rows, folder, what)
         return outcomes
-    sizes = [row.bytes for row in rows]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    remotes: Iterator[Remote] = module.remotes(survey, web, archives.urls, rows)
-    return fetch(web, remotes, folder, what, total)
+    # As a list: what has come of each already is not asked for as room on the disk again.
+    remotes: list[Remote] = list(module.remotes(survey, web, archives.urls, rows))
+    return fetch(web, remotes, folder, what)
 
 
 def _wanted(row: ManifestRow) -> Remote:

@@ -4,9 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from stradavit.errors import DataError
 
@@ -54,6 +51,11 @@ def name_sources(positions_deg: Sequence[tuple[float, float]], images: Sequence[
     -------
     Names in the order of `images`. Nearness is transitive: a chain of images is one source.
     """
+    # Takes a third of a second; those who only read positions need not wait for it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     names = list(images)
     sky = np.radians(np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2))
     known = np.flatnonzero(np.isfinite(sky).all(axis=1))

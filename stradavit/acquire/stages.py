@@ -1,23 +1,21 @@
-"""The three stages of acquisition: manifest of a survey, one part of it, a labelled benchmark."""
+"""The three stages of acquisition: manifest of a survey, one part of it, a labelled benchmark.
+
+What draws, fetches or reads is imported where its kind of source is met: a list of names should not
+wait for astropy.
+"""
 
 import logging
 from collections import Counter
 from pathlib import Path
 
-from stradavit.acquire.batch_benchmark import batch_labels
-from stradavit.acquire.folder_benchmark import folder_labels
 from stradavit.acquire.labels import LabelledImage, write_labels
-from stradavit.acquire.local import local_manifest
 from stradavit.acquire.manifest import (
     Acquired,
     ManifestRow,
-    part_of,
     read_manifest,
     write_ledger,
     write_manifest,
 )
-from stradavit.acquire.simulated.benchmarks import draw_benchmark
-from stradavit.acquire.simulated.surveys import draw_product, product_name
 from stradavit.acquire.transfer.checksums import hash_file
 from stradavit.errors import DataError, LabelError
 from stradavit.progress import progress
@@ -60,13 +58,13 @@ def make_manifest(
 
         rows = archive_manifest(survey_name, survey, archives or ArchiveSettings())
     elif isinstance(survey, LocalSurvey):
+        from stradavit.acquire.local import local_manifest
+
         rows = local_manifest(survey_name, survey)
     else:
-        names = [product_name(survey.like, number) for number in range(survey.products)]
-        rows = [
-            ManifestRow(name, part_of(name, survey.parts), str(number))
-            for number, name in enumerate(names)
-        ]
+        from stradavit.acquire.simulated.products import simulated_manifest
+
+        rows = simulated_manifest(survey)
     write_manifest(out_path, rows)
     logger.info("%s: %d products in %d parts", survey_name, len(rows), survey.parts)
 
@@ -128,22 +126,20 @@ def _bring(
     acquired = []
     for row in progress(wanted, desc=f"acquire {survey_name}", unit="product"):
         if isinstance(survey, SimulatedSurvey):
-            number = _number(row, survey, manifest_path)
-            path = draw_product(survey.like, number, survey.side_px, survey.seed, folder)
+            path = _drawn(row, survey, manifest_path, folder)
         else:
             path = Path(row.location)
         acquired.append(_acquired(row, path, manifest_path))
     return acquired
 
 
-def _number(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Path) -> int:
-    """Which simulated product a row means."""
-    if not row.location.isdecimal() or product_name(survey.like, int(row.location)) != row.product:
-        raise DataError(
-            f"{manifest_path}: the product {row.product!r} at {row.location!r} is none of a "
-            f"simulated {survey.like} survey. Delete the manifest: it is of other settings."
-        )
-    return int(row.location)
+def _drawn(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Path, folder: Path) -> Path:
+    """The product a row means."""
+    from stradavit.acquire.simulated.products import product_number
+    from stradavit.acquire.simulated.surveys import draw_product
+
+    number = product_number(row, survey, manifest_path)
+    return draw_product(survey.like, number, survey.side_px, survey.seed, folder)
 
 
 def _acquired(row: ManifestRow, path: Path, manifest_path: Path) -> Acquired:
@@ -200,8 +196,12 @@ def acquire_benchmark(
     elif isinstance(benchmark, SimulatedBenchmark):
         rows = _draw(benchmark_name, benchmark, folder)
     elif isinstance(benchmark, FolderBenchmark):
+        from stradavit.acquire.folder_benchmark import folder_labels
+
         rows = folder_labels(benchmark_name, benchmark)
     else:
+        from stradavit.acquire.batch_benchmark import batch_labels
+
         assert isinstance(benchmark, BatchBenchmark)
         rows = batch_labels(benchmark_name, benchmark)
     kept = _of_classes(benchmark_name, benchmark.classes, rows)
@@ -209,12 +209,19 @@ def acquire_benchmark(
     counts = Counter(row.label for row in kept)
     n_sources = len({row.source for row in kept})
     logger.info("%s: %s; %d sources", benchmark_name, _listed(counts), n_sources)
+    sides: Counter[str] = Counter(row.split for row in kept if row.split)
+    if sides:
+        logger.info("%s: published as %s", benchmark_name, _listed(sides))
 
 
 def _draw(benchmark_name: str, benchmark: SimulatedBenchmark, folder: Path) -> list[LabelledImage]:
+    from stradavit.acquire.simulated.benchmarks import draw_benchmark
+
     drawn = draw_benchmark(benchmark.like, benchmark.images_per_class, benchmark.seed, folder)
     return [
-        LabelledImage(item.image, item.path, None, item.label, item.source, *item.position_deg)
+        LabelledImage(
+            item.image, item.path, None, item.label, item.source, *item.position_deg, item.split
+        )
         for item in progress(drawn, desc=f"acquire {benchmark_name}", unit="image")
     ]
 

@@ -25,6 +25,13 @@ def _without_slash(url: str) -> str:
     return url.rstrip("/")
 
 
+def _fit_for_a_header(contact: str) -> str:
+    if not (contact.isascii() and contact.isprintable()):
+        raise ValueError("goes into a header of every request; write it on one line of plain ASCII")
+    return contact
+
+
+Contact = Annotated[str, AfterValidator(_fit_for_a_header)]
 BaseUrl = Annotated[str, AfterValidator(_without_slash)]
 
 
@@ -70,7 +77,7 @@ class ArchiveUrls(Block):
 class ArchiveSettings(Block):
     """Manners and patience of downloads; changing them replans nothing."""
 
-    contact: str | None = Field(
+    contact: Contact | None = Field(
         None, description="E-mail address or page told to archives, so that they can reach you."
     )
     attempts: Count = Field(5, description="Tries of one request before it is given up.")

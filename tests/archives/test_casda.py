@@ -814,6 +814,8 @@ def test_a_token_beside_an_error_is_none() -> None:
         "<job><phase>COMPLETED</phase></job>",
         '<uws:job xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0"/>',
         '<?xml version="1.0" encoding="x-none"?><a/>',
+        # Pages of some gateways begin as XML.
+        '<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN"><html/>',
     ],
 )
 def test_no_job(text: str) -> None:

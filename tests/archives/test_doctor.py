@@ -17,10 +17,12 @@ import pytest
 from stradavit.acquire.archives import doctor as doctor_module
 from stradavit.acquire.archives.credentials import OPAL_PASSWORD, OPAL_USER
 from stradavit.acquire.archives.doctor import Finding, doctor, examine
+from stradavit.acquire.archives.hub import fetch_model
 from stradavit.acquire.archives.mirabest_releases import RELEASES
 from stradavit.acquire.archives.source_contact import HORTON, sardet_questions
 from stradavit.acquire.transfer.web import Web
 from stradavit.settings import Settings
+from stradavit.settings.encoders import HubEncoder
 from stradavit.settings.sources import SDC1_SHARES
 
 from .fake_casda import PASSWORD, USER, FakeCasda, Image, fits_image
@@ -318,6 +320,18 @@ def test_a_package_that_is_not_installed(world: World, monkeypatch: pytest.Monke
     finding = found(world.settings(("encoders.vit",)))["this machine", "packages"]
     assert finding.state == "fault"
     assert "no-such-package not installed" in finding.answer
+
+
+def test_a_model_that_was_fetched_is_not_to_be_fetched_again(world: World) -> None:
+    settings = world.settings(("encoders.tiny",))
+    assert "is on this disk already" not in " ".join(one.answer for one in examine(settings))
+    (start,) = settings.nodes()
+    tiny = settings.encoders["tiny"]
+    assert isinstance(tiny, HubEncoder)
+    # Where the stage acquire-encoder of the workflow keeps what the hub sent.
+    kept = Path("results/encoders") / start / ".hub"
+    fetch_model(tiny.repo, tiny.revision, settings.archives, kept)
+    assert "is on this disk already" in " ".join(one.answer for one in examine(settings))
 
 
 def test_sardet_for_the_day_it_is_configured(world: World) -> None:

@@ -378,7 +378,7 @@ def test_an_encoder_of_the_hub_end_to_end(
     from stradavit.cli import main
     from stradavit.models.hub import load_encoder
     from stradavit.models.stages import acquire_encoder
-    from stradavit.settings.sources import HubEncoder, ScratchEncoder
+    from stradavit.settings.encoders import HubEncoder, ScratchEncoder
 
     tiny = {
         "image_px": 32,

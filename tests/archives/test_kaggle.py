@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,14 @@ def test_killed_anywhere_and_started_again_it_fetches_nothing_twice(
         "version-3",
         "version-3.json",
     ]
+
+
+def test_an_unpacked_copy_that_was_deleted_comes_back(tmp_path: Path) -> None:
+    with Loopback(FakeKaggle()) as server:
+        said = acquired(server, tmp_path)
+        shutil.rmtree(tmp_path / "version-3")
+        assert acquired(server, tmp_path) == said
+    assert is_whole(tmp_path)
 
 
 def test_a_zip_damaged_where_no_digest_tells(tmp_path: Path) -> None:

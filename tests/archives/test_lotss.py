@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,23 +145,27 @@ def test_a_refused_question_is_quoted(bench: Bench, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_the_listing(tmp_path: Path, fault: str) -> None:
     made = faulty_bench(tmp_path, fault, "/tap/sync")
+    # The table is in base64 and holds the port of the server: what the same eight bytes spoil
+    # differs from run to run.
+    any_of = "stops, or refuses the files of spoilt rows, or nothing that is used was spoilt"
     with made.server:
         try:
             listed = made.listing()
         except DataError as error:
             assert str(error).startswith("LoTSS") and "again" in str(error)
-            record_outcome("lotss", "listing", fault, error)
+            record_outcome("lotss", "listing", fault, any_of if fault == "wrong_bytes" else error)
         else:
             right = expected(made.fake)
             if listed == right:
-                record_outcome("lotss", "listing", fault, "right list")
+                said = any_of if fault == "wrong_bytes" else "right list"
+                record_outcome("lotss", "listing", fault, said)
                 return
             # A flipped letter inside a readable table: what it spoils cannot be fetched.
             assert fault == "wrong_bytes"
             spoilt = [item for item in listed if item not in right]
             outcomes = made.fetch(manifest(spoilt))
             assert spoilt and {outcome.state for outcome in outcomes} == {"refused"}
-            record_outcome("lotss", "listing", fault, "spoilt rows; their files are refused")
+            record_outcome("lotss", "listing", fault, any_of)
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -323,6 +328,13 @@ STREAM = (
 def test_tables_that_reach_elsewhere_are_not_read(text: str) -> None:
     with pytest.raises(DataError, match="no archive has reason"):
         read_votable(text, "x")
+
+
+def test_tags_that_never_close_take_no_time() -> None:
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="cannot be read as a VOTable"):
+        read_votable("<a " * 100_000, "x")
+    assert time.monotonic() - begin < 5
 
 
 def test_an_overflow_counts_wherever_it_stands() -> None:

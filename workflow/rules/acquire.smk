@@ -67,6 +67,8 @@ rule acquire_benchmark:
         "results/logs/acquire_benchmark/{benchmark}.log",
     benchmark:
         "results/timings/acquire_benchmark/{benchmark}.tsv"
+    # What came stays: each try asks only for the rest.
+    retries: 3
     conda:
         "../../envs/data.yaml"
     resources:

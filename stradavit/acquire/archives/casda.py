@@ -15,8 +15,9 @@ from stradavit.acquire.archives.casda_links import check_login
 from stradavit.acquire.archives.casda_notes import KnownJob, jobs_for, known_jobs
 from stradavit.acquire.archives.casda_staging import BATCH_FILES, Staging
 from stradavit.acquire.archives.credentials import opal_login
+from stradavit.acquire.archives.foreign_text import quoted
 from stradavit.acquire.archives.tap import ask_tap, literal
-from stradavit.acquire.archives.votable import Cell, Row, quoted
+from stradavit.acquire.archives.votable import Cell, Row
 from stradavit.acquire.manifest import ManifestRow
 from stradavit.acquire.transfer.fetch import Outcome, Remote
 from stradavit.acquire.transfer.journal import Journal

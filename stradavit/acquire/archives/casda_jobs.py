@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from stradavit.acquire.archives.votable import HTML, quoted, refuse_declarations, without_tags
+from stradavit.acquire.archives.foreign_text import HTML, declaration_in, quoted, without_tags
 from stradavit.acquire.transfer.web import Answer, Web
 from stradavit.errors import DataError
 
@@ -206,7 +206,11 @@ def read_job(text: str) -> Job:
             f"{where}: answered with a web page: {quoted(without_tags(text))}. The service is down "
             "or moved; run again later to take the job up."
         )
-    refuse_declarations(text, where)
+    if declared := declaration_in(text):
+        raise JobError(
+            f"{where}: the answer holds {declared!r}, which no archive has reason to send. It is "
+            "not read. Check archives.urls.casda_data."
+        )
     try:
         root = ElementTree.fromstring(text.lstrip().encode())
     except (ElementTree.ParseError, ValueError, LookupError) as error:

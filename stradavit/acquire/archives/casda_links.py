@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stradavit.acquire.archives.credentials import OPAL_PASSWORD, OPAL_USER, Login
+from stradavit.acquire.archives.foreign_text import quoted, without_tags
 from stradavit.acquire.archives.tap import ask_for_table
-from stradavit.acquire.archives.votable import Row, ServiceError, quoted, without_tags
+from stradavit.acquire.archives.votable import Row, ServiceError
 from stradavit.acquire.transfer.web import Answer, Web, WebError
 from stradavit.errors import DataError
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from stradavit.acquire.archives.votable import quoted, without_tags
+from stradavit.acquire.archives.foreign_text import quoted, without_tags
 from stradavit.acquire.transfer.web import Answer
 
 State = Literal["good", "note", "fault"]

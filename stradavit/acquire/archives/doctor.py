@@ -34,10 +34,11 @@ from stradavit.acquire.archives.survey_contact import (
 from stradavit.errors import StradavitError
 from stradavit.settings import Settings
 from stradavit.settings.archives import ArchiveSettings
+from stradavit.settings.encoders import HubEncoder
+from stradavit.settings.matrix import EncoderNode
 from stradavit.settings.sources import (
     CasdaSurvey,
     HortonBenchmark,
-    HubEncoder,
     LotssSurvey,
     MgclsSurvey,
     MiraBestBenchmark,
@@ -128,7 +129,9 @@ def visits(settings: Settings) -> list[Visit]:
                 planned.append((subject, partial(horton_questions, benchmark, urls=urls)))
     for name, encoder in settings.encoders.items():
         if isinstance(encoder, HubEncoder):
-            kept = Path("results/encoders") / name / ".hub"
+            # Published weights: no seed, no registers of ours.
+            node = EncoderNode("start", name, 0, None, None)
+            kept = Path("results/encoders") / node.name / ".hub"
             questions = partial(hub_questions, encoder, hub=urls.hub, kept=kept)
             planned.append((f"encoders.{name}", questions))
     return planned

@@ -4,9 +4,7 @@ The benchmark has the sources with exactly one of the five initial classes. All 
 are kept in a JSON file beside its cutout.
 """
 
-import logging
 import math
-from collections import Counter
 from pathlib import Path
 
 from astropy.cosmology import Planck18
@@ -30,8 +28,6 @@ from stradavit.files import read_json, write_json
 from stradavit.settings.archives import ArchiveUrls
 from stradavit.settings.sources import HortonBenchmark
 
-logger = logging.getLogger(__name__)
-
 CATALOGUE, TABLE = "J/A+A/699/A338", "catalog.dat"
 CLASSES = {
     "FRI": "FR I",
@@ -50,14 +46,6 @@ def acquire(
     path = catalogue_path(web, urls, CATALOGUE, TABLE, read_catalogue, folder)
     known = {row.name: row for row in read_catalogue(path)}
     samples, left_out = choose_samples(list(known.values()), benchmark)
-    counts = Counter(row.reason.split(":")[0] for row in left_out)
-    logger.info(
-        "%s: %d sources wanted; rows of %s left out: %s",
-        benchmark_name,
-        len(samples),
-        path.name,
-        ", ".join(f"{n} {reason}" for reason, n in counts.most_common()) or "none",
-    )
 
     def remote_of(sample: Sample) -> Remote:
         position = j_name_sexagesimal(sample.image)

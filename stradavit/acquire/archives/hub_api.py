@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote, urljoin, urlsplit
 
-from stradavit.acquire.transfer.web import Answer, Web
+import httpx2 as httpx
+
+from stradavit.acquire.transfer.web import Answer, Options, Web
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveSettings
 
@@ -44,7 +46,7 @@ class HubWeb(Web):
         self._login = f"Bearer {token}" if token and is_private and is_plain else ""
 
     @contextmanager
-    def stream(self, method: str, url: str, **options: Any) -> Iterator[Any]:
+    def stream(self, method: str, url: str, **options: Unpack[Options]) -> Iterator[httpx.Response]:
         """As `Web.stream`; the client drops the token when it is redirected to another host."""
         if self._login and urlsplit(url)[:2] == self._hub:
             options["headers"] = {**(options.get("headers") or {}), "Authorization": self._login}

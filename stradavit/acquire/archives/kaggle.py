@@ -98,7 +98,8 @@ def download(
         version = version or current_version(web, archives.urls.kaggle, dataset, auth)
         note_path = folder / f"version-{version}.json"
         note = _read_note(note_path)
-        if note is not None and note["dataset"] == dataset:
+        is_here = _unpacked(folder, version).is_dir()
+        if is_here and note is not None and note["dataset"] == dataset:
             logger.info("%s, version %d: is here already", dataset, version)
             return note
         wanted = locate(web, archives.urls.kaggle, dataset, version, auth)

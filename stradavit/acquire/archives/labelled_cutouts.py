@@ -102,6 +102,12 @@ def bring_cutouts(
         If more than `allow_missing` cutouts are missing, a whole round of them brought nothing, or
         none is left. A later call goes on where this one ended.
     """
+    logger.info(
+        "%s: %d sources wanted; rows of the catalogue left out: %s",
+        benchmark_name,
+        len(samples),
+        _counted(left_out, "none"),
+    )
     wanted = {sample.file: sample for sample in samples}
     outcomes: dict[str, Outcome] = {}
     trouble = ""
@@ -191,6 +197,7 @@ def _check(
     ]
     n_here = len(outcomes) - len(missing) - len(absent)
     listed = folder.absolute().parent / LEFT_OUT
+    allowed = f"benchmarks.{benchmark_name}.allow_missing"
     if absent:
         counts = _counted(absent)
         logger.warning(
@@ -198,17 +205,18 @@ def _check(
         )
     if trouble or len(missing) > allow_missing:
         why = trouble or f"{len(missing)} of {n_wanted} cutouts did not come"
+        # Of a service that gives nothing, no number of missing cutouts makes a benchmark.
+        more = "" if trouble else f" To do without some, set {allowed}."
         raise DataError(
             f"{benchmark_name}: {why} ({_counted(missing or absent)}). {n_here} are in "
-            f"{folder}; {listed} lists the others. Run again: it goes on from here. To do "
-            f"without some, set benchmarks.{benchmark_name}.allow_missing."
+            f"{folder}; {listed} lists the others. Run again: it goes on from here.{more}"
         )
     if missing:
         logger.warning(
-            "%s: %d cutouts missing, as benchmarks.%s.allow_missing lets them be: %s; see %s",
+            "%s: %d cutouts missing, as %s lets them be: %s; see %s",
             benchmark_name,
             len(missing),
-            benchmark_name,
+            allowed,
             _counted(missing),
             listed,
         )
@@ -219,7 +227,7 @@ def _check(
         )
 
 
-def _counted(outcomes: Sequence[Outcome]) -> str:
+def _counted(rows: Sequence[Outcome | LeftOut], none: str = "nothing asked for") -> str:
     """Counts by reason; what comes after a colon is of the single cutout."""
-    counts = Counter(outcome.reason.split(":")[0][:80] for outcome in outcomes)
-    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common(5)) or "nothing asked for"
+    counts = Counter(row.reason.split(":")[0][:80] for row in rows)
+    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common(8)) or none

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from urllib.parse import quote, unquote, urlsplit
 
+from stradavit.acquire.archives.foreign_text import quoted
 from stradavit.acquire.archives.tap import REMEDY, ask_tap
-from stradavit.acquire.archives.votable import Row, quoted
+from stradavit.acquire.archives.votable import Row
 from stradavit.acquire.manifest import ManifestRow
 from stradavit.acquire.transfer.fetch import Remote
 from stradavit.acquire.transfer.listed import Listed

@@ -5,10 +5,8 @@ twice has several rows: of those with one label the first is kept, and all share
 folds keep them together.
 """
 
-import logging
 import math
 import re
-from collections import Counter
 from pathlib import Path
 
 from stradavit.acquire.archives.catalogue_positions import (
@@ -28,8 +26,6 @@ from stradavit.acquire.transfer.web import Web
 from stradavit.settings.archives import ArchiveUrls
 from stradavit.settings.sources import RgzBenchmark
 
-logger = logging.getLogger(__name__)
-
 CLASSES = ("1c1p", "1c2p", "1c3p", "2c2p", "2c3p", "3c3p")
 COLUMNS = ("RGZID", "RA", "Dec", "CL", "N_comp", "N_peaks", "LAE")
 REMEDY = "Delete it, and run again to fetch it; correct benchmarks.<name>.record."
@@ -43,16 +39,7 @@ def acquire(
     benchmark_name: str, benchmark: RgzBenchmark, web: Web, urls: ArchiveUrls, folder: Path
 ) -> list[LabelledImage]:
     """Labelled images of the sources FIRST has an image of; see `bring_cutouts`."""
-    table = radio_table(benchmark.record, web, urls, folder)
-    samples, left_out = read_samples(table, benchmark)
-    counts = Counter(row.reason.split(":")[0] for row in left_out)
-    logger.info(
-        "%s: %d sources wanted; rows of %s left out: %s",
-        benchmark_name,
-        len(samples),
-        table.name,
-        ", ".join(f"{n} {reason}" for reason, n in counts.most_common()) or "none",
-    )
+    samples, left_out = read_samples(radio_table(benchmark.record, web, urls, folder), benchmark)
 
     def remote_of(sample: Sample) -> Remote:
         return first_cutout(

@@ -4,6 +4,7 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from stradavit.acquire.archives.foreign_text import quoted
 from stradavit.acquire.archives.zenodo import RecordFile, record_files
 from stradavit.acquire.transfer.fetch import Remote, fetch
 from stradavit.acquire.transfer.web import Web
@@ -52,8 +53,9 @@ def _chosen(files: list[RecordFile], record: str) -> RecordFile:
     packed = [file for file in files if file.name.lower().endswith(PACKED)]
     if len(packed) == 1:
         return packed[0]
+    listed = quoted(", ".join(file.name for file in files))
     raise DataError(
-        f"Zenodo record {record}: has the files {', '.join(file.name for file in files)[:300]}; "
+        f"Zenodo record {record}: has the files {listed}; "
         f"expected {TABLE} or one .tar.gz that holds it. Correct benchmarks.<name>.record."
     )
 

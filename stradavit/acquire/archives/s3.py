@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
+from stradavit.acquire.archives.foreign_text import declaration_in, quoted
 from stradavit.acquire.transfer.web import Web, WebError
 from stradavit.errors import DataError
 
@@ -20,7 +21,6 @@ MAX_PAGES = 1000
 NO_SUCH_VERSION = (400, 405, 501)
 
 MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
-DECLARATION = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,17 @@ def parse_xml(text: str, where: str, remedy: str) -> ElementTree.Element:
     DataError
         If the text declares entities or is not well formed, such as an HTML page.
     """
-    if declared := DECLARATION.search(text):
+    if declared := declaration_in(text):
         raise DataError(
-            f"{where} was answered with a document that holds {declared[0]!r}, as HTML pages do; "
+            f"{where} was answered with a document that holds {declared!r}, as HTML pages do; "
             f"expected plain XML. {remedy}"
         )
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        begins = _shown(text[:80])
         raise DataError(
             f"{where} was answered with something that is no XML ({error}); it begins with "
-            f"{begins!r}. {remedy}"
+            f"{quoted(text[:80])!r}. {remedy}"
         ) from error
 
 
@@ -141,7 +140,7 @@ def parse_page(text: str, where: str, remedy: str) -> Page:
     root = parse_xml(text, where, remedy)
     if _tag(root) != "ListBucketResult":
         raise DataError(
-            f"{where} was answered with <{_shown(_tag(root))[:60]}>{_error_of(root)}; expected "
+            f"{where} was answered with <{quoted(_tag(root), 60)}>{_error_of(root)}; expected "
             f"<ListBucketResult>. {remedy}"
         )
     # Asked for nowhere, but a gateway may encode keys of its own accord, and says so.
@@ -161,7 +160,7 @@ def parse_page(text: str, where: str, remedy: str) -> Page:
 
 def error_text(text: str) -> str:
     """Code and message of an S3 error document, as ' (Code: message)'; '' if it is none."""
-    if DECLARATION.search(text):
+    if declaration_in(text):
         return ""
     try:
         return _error_of(ElementTree.fromstring(text))
@@ -228,7 +227,7 @@ def _error_of(root: ElementTree.Element) -> str:
     if _tag(root) != "Error":
         return ""
     parts: Iterable[str] = (_text(root, "Code"), _text(root, "Message"))
-    said = ": ".join(_shown(part) for part in parts if part)
+    said = ": ".join(quoted(part, 200) for part in parts if part)
     return f" ({said})" if said else ""
 
 
@@ -242,8 +241,3 @@ def _text(element: ElementTree.Element, name: str) -> str:
         if _tag(child) == name:
             return (child.text or "").strip()
     return ""
-
-
-def _shown(text: str) -> str:
-    """A foreign text on one line, printable and of bounded length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:400]).split())[:200]

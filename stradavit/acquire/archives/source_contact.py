@@ -19,9 +19,9 @@ from stradavit.acquire.transfer.remote import Remote
 from stradavit.acquire.transfer.web import Web
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveUrls
+from stradavit.settings.encoders import HubEncoder
 from stradavit.settings.sources import (
     HortonBenchmark,
-    HubEncoder,
     MiraBestBenchmark,
     RgzBenchmark,
 )

@@ -7,14 +7,8 @@ one POST.
 
 from collections.abc import Callable, Sequence
 
-from stradavit.acquire.archives.votable import (
-    Row,
-    ServiceError,
-    VOTable,
-    quoted,
-    read_votable,
-    without_tags,
-)
+from stradavit.acquire.archives.foreign_text import quoted, without_tags
+from stradavit.acquire.archives.votable import Row, ServiceError, VOTable, read_votable
 from stradavit.acquire.transfer.web import Answer, Web, WebError
 from stradavit.errors import DataError
 

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from astropy.io import votable as astropy_votable
 
+from stradavit.acquire.archives.foreign_text import HTML, declaration_in, quoted, without_tags
 from stradavit.errors import DataError
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
 
 # A reader of VOTables follows `href` of a STREAM; FITS and PARQUET are other formats inside.
-FORBIDDEN = re.compile(r"<!DOCTYPE|<!ENTITY|<(?:\w+:)?(?:FITS|PARQUET)\b|<[^>]*\bSTREAM\b[^>]*href")
-HTML = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
-MAX_QUOTED = 300
+FETCHING = re.compile(r"<(?:\w+:)?(?:FITS|PARQUET)\b|<[^<>]*\bSTREAM\b[^<>]*href")
 
 
 class ServiceError(DataError):
@@ -63,7 +62,7 @@ def read_votable(text: str, where: str) -> VOTable:
             f"{quoted(without_tags(text))}. The service is down or moved; try again "
             "later, and check its address in archives.urls."
         )
-    refuse_declarations(text, where)
+    _refuse_fetching(text, where)
     try:
         with warnings.catch_warnings():
             # Every archive breaks some rule of the format; what matters is checked by the callers.
@@ -90,25 +89,14 @@ def read_votable(text: str, where: str) -> VOTable:
     return VOTable(rows, columns, bool(tables), is_truncated)
 
 
-def refuse_declarations(text: str, where: str) -> None:
-    """Raise DataError if an XML document declares entities or would make a reader fetch more."""
-    found = FORBIDDEN.search(text)
+def _refuse_fetching(text: str, where: str) -> None:
+    fetching = FETCHING.search(text)
+    found = declaration_in(text) or (fetching[0] if fetching else "")
     if found:
         raise DataError(
-            f"{where}: the answer holds {quoted(found.group(), 60)!r}, which no archive has reason "
-            "to send. It is not read. Check the address in archives.urls."
+            f"{where}: the answer holds {quoted(found, 60)!r}, which no archive has reason to "
+            "send. It is not read. Check the address in archives.urls."
         )
-
-
-def quoted(text: str, width: int = MAX_QUOTED) -> str:
-    """A foreign text fit for a log: one line, printable, of bounded length, no final full stop."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * width]).split())
-    return (line if len(line) <= width else line[: width - 1] + "…").rstrip(".")
-
-
-def without_tags(text: str) -> str:
-    """What a web page says, roughly."""
-    return re.sub(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", text[:20_000], flags=re.I | re.S)
 
 
 def _resources(parent: Any) -> list[Any]:

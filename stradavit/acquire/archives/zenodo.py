@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from stradavit.acquire.archives.foreign_text import quoted
 from stradavit.acquire.transfer.web import Web, WebError
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveUrls
@@ -61,7 +62,7 @@ def _file(urls: ArchiveUrls, record: str, item: Any, where: str) -> RecordFile:
     name = (item.get("key") or item.get("filename")) if isinstance(item, dict) else None
     if not isinstance(name, str):
         raise DataError(
-            f"{where}: found a file without a name: {str(item)[:120]}. Try again later."
+            f"{where}: found a file without a name: {quoted(str(item), 120)}. Try again later."
         )
     digest = MD5.fullmatch(str(item.get("checksum", "")))
     size = item.get("size", item.get("filesize"))

@@ -27,6 +27,7 @@ from stradavit.acquire.simulated.morphology import (
     compact,
     render,
 )
+from stradavit.acquire.simulated.products import product_name
 from stradavit.acquire.simulated.sky import field_centre, generator
 from stradavit.files import atomic_path
 
@@ -58,11 +59,6 @@ class FieldSource:
     peak_snr: float
     kind: str
     spectral_index: float
-
-
-def product_name(like: str, number: int) -> str:
-    """Name of product `number` of a simulated survey."""
-    return f"{like}-{number:04d}"
 
 
 def draw_product(like: str, number: int, side_px: int, seed: int, folder: Path) -> Path:

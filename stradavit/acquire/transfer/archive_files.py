@@ -1,5 +1,6 @@
 """Unpacking tar and zip files from elsewhere: no paths that lead out, no links, no bombs."""
 
+import lzma
 import os
 import shutil
 import tarfile
@@ -15,6 +16,10 @@ from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveSettings
 
 BLOCK = 1 << 20
+# RuntimeError is how zipfile says that a member is encrypted.
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
+)  # fmt: skip
 MAX_DEPTH = 16
 
 
@@ -61,8 +66,7 @@ def unpack(
         try:
             _unpack_into(Path(path), beside, archives, wanted)
             beside.replace(folder)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            # RuntimeError is how zipfile says that a member is encrypted.
+        except DAMAGE as error:
             raise DataError(
                 f"{path}: cannot be unpacked ({error}). Delete it and run this again to fetch anew."
             ) from error

@@ -235,7 +235,7 @@ def _check_zip(path: Path) -> None:
 def _check_json(path: Path) -> None:
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MalformedError("damaged JSON") from None
 
 
@@ -253,7 +253,7 @@ def _check_safetensors(path: Path, head: bytes, size: int) -> None:
             for name, tensor in tensors.items()
             if name != "__metadata__"
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise MalformedError("no safetensors: its header cannot be read") from None
     expected = 8 + n_header + max(ends, default=0)
     if size != expected:

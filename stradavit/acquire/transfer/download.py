@@ -9,11 +9,13 @@ from pathlib import Path
 import httpx2 as httpx
 
 from stradavit.acquire.transfer.content import HEAD_BYTES, is_text, refuse_start, says
+from stradavit.acquire.transfer.failures import failure
 from stradavit.acquire.transfer.fits_length import MalformedError
+from stradavit.acquire.transfer.manners import retry_after_s
 from stradavit.acquire.transfer.meter import Meter
 from stradavit.acquire.transfer.names import PART, STATE
 from stradavit.acquire.transfer.remote import Remote
-from stradavit.acquire.transfer.web import Web, failure, retry_after_s
+from stradavit.acquire.transfer.web import Web
 
 
 class NoDataError(Exception):

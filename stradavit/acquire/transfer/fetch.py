@@ -17,12 +17,12 @@ from stradavit.acquire.transfer.journal import Journal
 from stradavit.acquire.transfer.meter import Meter
 from stradavit.acquire.transfer.names import safe_name
 from stradavit.acquire.transfer.remote import Content, Outcome, Remote, State
-from stradavit.acquire.transfer.web import Web, WebError
+from stradavit.acquire.transfer.web import StoppedError, Web, WebError
 from stradavit.errors import DataError
 
 __all__ = ["Content", "Outcome", "Remote", "State", "fetch", "safe_name"]
 
-# A try that brought this much was worth it: the count of tries begins anew.
+# A try that brought this much more was worth it: the count of tries begins anew.
 WORTHWHILE_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,11 @@ def _fetch_all(
             if not isinstance(error, Exception):
                 web.stop()
             raise
+    raised = [item.exception() for item in futures if isinstance(item, Future)]
+    errors = [error for error in raised if error is not None]
+    if errors:
+        # The one that ended all: those that were stopped for it have nothing to tell.
+        raise next((e for e in errors if not isinstance(e, StoppedError)), errors[0])
     return [item.result() if isinstance(item, Future) else item for item in futures]
 
 
@@ -155,9 +160,8 @@ def _fetch_one(web: Web, remote: Remote, journal: Journal, meter: Meter) -> Outc
 
 def _bring(web: Web, remote: Remote, part: Part, meter: Meter) -> Checked | Outcome:
     """A part that is whole and checked, or why there is none."""
-    attempt, n_wrong = 0, 0
+    attempt, n_wrong, furthest = 0, 0, part.bytes
     while True:
-        before = part.bytes
         try:
             download(web, remote, part, meter)
             checked = _check(web, remote, part.path)
@@ -173,7 +177,9 @@ def _bring(web: Web, remote: Remote, part: Part, meter: Meter) -> Checked | Outc
         except WebError as error:
             if error.is_permanent:
                 return Outcome(remote.name, "refused", error.reason)
-            attempt = 1 if part.bytes - before >= WORTHWHILE_BYTES else attempt + 1
+            # Where a server gives no ranges, each try begins anew and only going further counts.
+            attempt = 1 if part.bytes - furthest >= WORTHWHILE_BYTES else attempt + 1
+            furthest = max(furthest, part.bytes)
             if attempt >= web.archives.attempts:
                 return Outcome(remote.name, "failed", f"{error.reason}, {attempt} times")
             web.wait(attempt, error.retry_after_s)

@@ -6,27 +6,24 @@ with huggingface_hub.
 
 import json
 import logging
-import random
-import threading
-import time
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any, Self
-from urllib.parse import urlsplit
+from functools import cache
+from typing import Any, Self, TypedDict, Unpack
 
 import httpx2 as httpx
 
 from stradavit import __version__
+from stradavit.acquire.transfer.failures import RETRIED, StoppedError, WebError, broken, failure
+from stradavit.acquire.transfer.manners import Manners, retry_after_s
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveSettings
 
+__all__ = ["Answer", "Options", "StoppedError", "Web", "WebError"]
+
 PROJECT = "radio-astronomy foundation models"
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-HEAD_BYTES = 65536
-# A server that sends less than this in the longest allowed silence is as good as silent.
-LEAST_BYTES = 1024
 
 Params = Mapping[str, str] | tuple[tuple[str, str], ...] | list[tuple[str, str]] | None
 Auth = tuple[str, str] | None
@@ -34,38 +31,27 @@ Auth = tuple[str, str] | None
 # It logs the address of each request, pre-signed ones included.
 for _library in ("httpx2", "httpcore2"):
     logging.getLogger(_library).setLevel(logging.WARNING)
-logger = logging.getLogger(__name__)
 
 
-class WebError(DataError):
-    """A request that did not end well.
+class Options(TypedDict, total=False):
+    """What a request may have beside its method and address.
 
     Parameters
     ----------
-    message : what was asked, what came, what to do
-    status : of the last answer, None if there was none
-    is_permanent : whether asking again cannot help
-    retry_after_s : what the server asked us to wait
-    reason : what came, in a few words
+    params : query to add to the address
+    form : fields of the body
+    auth : user and password; the client sends them to the host of the address alone
+    headers : beside those of every request
+    follow : whether redirects are followed; they are if left out
+    secret : the address is a key in itself (pre-signed) and is never told
     """
 
-    def __init__(
-        self,
-        message: str,
-        status: int | None = None,
-        is_permanent: bool = False,
-        retry_after_s: float | None = None,
-        reason: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.is_permanent = is_permanent
-        self.retry_after_s = retry_after_s
-        self.reason = reason or message
-
-
-class StoppedError(DataError):
-    """Another transfer met an error that ends all."""
+    params: Params
+    form: Params
+    auth: Auth
+    headers: Mapping[str, str] | None
+    follow: bool
+    secret: bool
 
 
 @dataclass(frozen=True)
@@ -78,29 +64,11 @@ class Answer:
     url: str
 
 
-class _Host:
-    """The manners towards one host: so many requests at once, so much time between starts."""
-
-    def __init__(self, streams: int, pause_s: float) -> None:
-        self.slots = threading.BoundedSemaphore(streams)
-        self.pause_s = pause_s
-        self._lock = threading.Lock()
-        self._next_start = 0.0
-
-    def start_in(self) -> float:
-        """Seconds to wait before the next request may start; takes that start."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next_start)
-            self._next_start = start + self.pause_s
-            return start - now
-
-
-class Web:
+class Web(Manners):
     """Requests under one set of manners; a context manager, safe to share between threads."""
 
     def __init__(self, archives: ArchiveSettings) -> None:
-        self.archives = archives
+        super().__init__(archives)
         about = archives.contact or PROJECT
         self._client = httpx.Client(
             timeout=httpx.Timeout(archives.timeout_s, pool=None),
@@ -110,10 +78,8 @@ class Web:
                 # Sizes and ranges must be those of the file, not of a packed copy of it.
                 "Accept-Encoding": "identity",
             },
+            verify=_trusted(),
         )
-        self._hosts: dict[str, _Host] = {}
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -122,21 +88,9 @@ class Web:
         self.stop()
         self._client.close()
 
-    def stop(self) -> None:
-        """End every wait at once; what still runs in other threads fails."""
-        self._stopped.set()
-
     # -- small answers ------------------------------------------------------------------------
 
-    def text(
-        self,
-        url: str,
-        *,
-        params: Params = None,
-        form: Params = None,
-        auth: Auth = None,
-        secret: bool = False,
-    ) -> str:
+    def text(self, url: str, **options: Unpack[Options]) -> str:
         """Text of a small answer; a form is POSTed.
 
         Raises
@@ -144,10 +98,10 @@ class Web:
         WebError
             If the last answer is an error, or there is none.
         """
-        method = "GET" if form is None else "POST"
-        answer = self.answer(method, url, params=params, form=form, auth=auth, secret=secret)
+        method = "GET" if options.get("form") is None else "POST"
+        answer = self.answer(method, url, **options)
         if answer.status != 200:
-            raise failure(method, url, secret, status=answer.status)
+            raise failure(method, url, options.get("secret", False), status=answer.status)
         return answer.text
 
     def json(self, url: str, *, params: Params = None, auth: Auth = None) -> Any:
@@ -164,22 +118,11 @@ class Web:
             text = self.text(url, params=params, auth=auth)
             try:
                 return json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 what = "a page in HTML" if text.lstrip().startswith("<") else repr(text[:40])
-        raise failure("GET", url, False, status=200, reason=f"answered {what} instead of JSON")
+        raise failure("GET", url, False, 200, reason=f"answered {what} instead of JSON")
 
-    def answer(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Params = None,
-        form: Params = None,
-        auth: Auth = None,
-        headers: Mapping[str, str] | None = None,
-        follow: bool = True,
-        secret: bool = False,
-    ) -> Answer:
+    def answer(self, method: str, url: str, **options: Unpack[Options]) -> Answer:
         """A small answer with any status below 500, after as many tries as the settings allow.
 
         408, 429 and what only a moment's trouble explains are tried again.
@@ -190,25 +133,16 @@ class Web:
             If the last try ended in a status of those, in a time-out or in a broken connection, or
             the answer is larger than `archives.max_small_mb`.
         """
+        secret = options.get("secret", False)
         attempt = 0
         while True:
             try:
-                with self.stream(
-                    method,
-                    url,
-                    params=params,
-                    form=form,
-                    auth=auth,
-                    headers=headers,
-                    follow=follow,
-                    secret=secret,
-                ) as response:
+                with self.stream(method, url, **options) as response:
                     status = response.status_code
                     if status in RETRIED or status >= 500:
                         raise failure(method, url, secret, status, wait=retry_after_s(response))
                     body = self._small(response, method, url, secret)
-                    encoding = response.charset_encoding or "utf-8"
-                    text = _decoded(body, encoding)
+                    text = _decoded(body, response.charset_encoding or "utf-8")
                     return Answer(status, response.headers, text, str(response.url))
             except WebError as error:
                 attempt += 1
@@ -240,163 +174,45 @@ class Web:
     # -- one try ------------------------------------------------------------------------------
 
     @contextmanager
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Params = None,
-        form: Params = None,
-        auth: Auth = None,
-        headers: Mapping[str, str] | None = None,
-        follow: bool = True,
-        secret: bool = False,
-    ) -> Iterator[httpx.Response]:
-        """One try, its body still to be read; what breaks inside the block becomes a `WebError`.
-
-        The client sends `auth` to the host of `url` alone: it drops it when redirected elsewhere.
-        """
+    def stream(self, method: str, url: str, **options: Unpack[Options]) -> Iterator[httpx.Response]:
+        """One try, its body still to be read; what breaks inside the block becomes a `WebError`."""
+        secret, auth = options.get("secret", False), options.get("auth")
         try:
-            host = self._host(url)
+            turn = self.turn(url)
         except ValueError:
             raise failure(method, url, secret, reason="is no address", is_permanent=True) from None
-        with host.slots:
-            self._sleep(host.start_in())
+        with turn:
             try:
                 request = self._client.build_request(
                     method,
-                    _with(url, params),
-                    data=_fields(form),
-                    headers=headers,
+                    _with(url, options.get("params")),
+                    data=_fields(options.get("form")),
+                    headers=options.get("headers"),
                 )
                 response = self._client.send(
                     request,
                     stream=True,
                     auth=httpx.BasicAuth(*auth) if auth else None,
-                    follow_redirects=follow,
+                    follow_redirects=options.get("follow", True),
                 )
                 try:
                     yield response
                 finally:
                     response.close()
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-                # Its text and its request may hold the address: it must not be chained.
-                raise failure(
-                    method,
-                    url,
-                    secret,
-                    reason=_told(error, secret),
-                    is_permanent=not _is_passing(error),
-                ) from None
-
-    def chunks(self, response: httpx.Response, is_raw: bool = False) -> Iterator[bytes]:
-        """The body as it comes; a body that trickles is a time-out.
-
-        Raises
-        ------
-        httpx.ReadTimeout
-            If less than `LEAST_BYTES` come in twice the longest silence.
-        """
-        since, n_bytes = time.monotonic(), 0
-        for chunk in response.iter_raw() if is_raw else response.iter_bytes():
-            if self._stopped.is_set():
-                raise httpx.ReadError("stopped")
-            n_bytes += len(chunk)
-            now = time.monotonic()
-            if n_bytes >= LEAST_BYTES:
-                since, n_bytes = now, 0
-            elif now - since > 2 * self.archives.timeout_s:
-                raise httpx.ReadTimeout("trickles")
-            yield chunk
-
-    def wait(self, attempt: int, asked_s: float | None = None) -> None:
-        """Wait before another try: what the server asked for, else exponentially with jitter."""
-        most = self.archives.backoff_max_s
-        wait_s = min(self.archives.backoff_s * 2.0 ** (attempt - 1), most)
-        wait_s *= random.uniform(0.5, 1.0)
-        if asked_s is not None:
-            wait_s = max(wait_s, min(asked_s, 10 * most))
-        self._sleep(wait_s)
-
-    def _sleep(self, wait_s: float) -> None:
-        if self._stopped.wait(wait_s) if wait_s > 0 else self._stopped.is_set():
-            raise StoppedError("The transfer was stopped; a later call goes on from here.")
-
-    def _host(self, url: str) -> _Host:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(url)
-        key = f"{parts.hostname}:{parts.port}"
-        with self._lock:
-            if key not in self._hosts:
-                self._hosts[key] = _Host(self.archives.streams, self.archives.pause_s)
-            return self._hosts[key]
+                raise broken(method, url, secret, error) from None
 
 
-def shown(url: str, secret: bool = False) -> str:
-    """An address as messages show it: without query and user; of a secret one only the host."""
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates hosts are checked against: read once, which takes a tenth of a second."""
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(an address that cannot be read)"
-    where = f"{parts.scheme}://{host}{port}"
-    return f"{where}/…" if secret else f"{where}{parts.path}"
-
-
-def failure(
-    method: str,
-    url: str,
-    secret: bool,
-    status: int | None = None,
-    *,
-    reason: str = "",
-    remedy: str = "",
-    tries: int = 1,
-    wait: float | None = None,
-    is_permanent: bool | None = None,
-) -> WebError:
-    """A `WebError` that says what was asked, what came and what to do."""
-    reason = reason or f"answered {status}"
-    if is_permanent is None:
-        is_permanent = status is not None and status not in RETRIED
-    often = f", {tries} times" if tries > 1 else ""
-    remedy = remedy or _remedy(status, is_permanent)
-    message = f"{method} {shown(url, secret)}: {reason}{often}. {remedy}"
-    return WebError(message, status, is_permanent, wait, reason)
-
-
-def _remedy(status: int | None, is_permanent: bool) -> str:
-    match status:
-        case 401 | 403:
-            return "Check credentials and rights; an archive may also block an address for a while."
-        case 404 | 410:
-            return "It is not there any more: compare the address with `archives.urls`."
-        case 429:
-            return "Try again later, with fewer archives.streams and a longer archives.pause_s."
-        case None if not is_permanent:
-            return "Check the network and `archives.urls`; a later call goes on from here."
-        case _ if is_permanent:
-            return "Compare the address with `archives.urls`; the archive may have changed."
-        case _:
-            return "The archive is in trouble: a later call goes on from here."
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """Seconds a server asks us to wait, from either form of Retry-After or Zenodo's own header."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        if text:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        pass
-    reset = response.headers.get("X-RateLimit-Reset", "").strip()
-    if response.status_code == 429 and reset.isdecimal():
-        return max(0.0, float(reset) - time.time())
-    return None
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise DataError(
+            f"the certificates that hosts are checked against cannot be read ({error}). Correct "
+            "SSL_CERT_FILE and SSL_CERT_DIR, or unset them."
+        ) from error
 
 
 def _with(url: str, params: Params) -> httpx.URL:
@@ -425,35 +241,6 @@ def _fields(form: Params) -> dict[str, list[str]] | None:
 def _decoded(body: bytes, encoding: str) -> str:
     try:
         return body.decode(encoding, "replace")
-    except LookupError:
+    except (LookupError, ValueError):
+        # No such encoding, or one that knows no replacements.
         return body.decode("utf-8", "replace")
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether an error of the client may be gone at the next try."""
-    return isinstance(
-        error,
-        httpx.TimeoutException
-        | httpx.NetworkError
-        | httpx.RemoteProtocolError
-        | httpx.ProxyError
-        | httpx.DecodingError,
-    )
-
-
-def _told(error: Exception, secret: bool) -> str:
-    match error:
-        case httpx.ConnectTimeout() | httpx.ConnectError():
-            reason = "cannot be reached"
-        case httpx.TimeoutException():
-            return "fell silent"
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
-            reason = "broke the connection"
-        case httpx.TooManyRedirects():
-            return "redirects in circles"
-        case httpx.UnsupportedProtocol():
-            return "leads to an address that is not http"
-        case _:
-            return f"cannot be asked ({type(error).__name__})"
-    detail = str(error)
-    return reason if secret or not detail or "://" in detail else f"{reason} ({detail})"

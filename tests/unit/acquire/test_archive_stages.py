@@ -1,5 +1,6 @@
 """The stages for surveys of archives: listed, fetched, what is missing listed, and continued."""
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,6 +84,24 @@ def test_all_parts_together_hold_everything_and_a_rerun_asks_nothing(
         acquire_part("s", survey(), tmp_path / "m.csv", 0, ledgers[0], archives)
         assert len(read_ledger(ledgers[0])) == len(NAMES)
         assert server.count() == len(NAMES)
+
+
+def test_what_has_come_of_a_product_needs_no_more_room(
+    archive: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "raw" / "files"
+    folder.mkdir(parents=True)
+    for name in NAMES[1:]:
+        (folder / f"{name}.part").write_bytes(BODIES[f"/{name}"][:-1])
+    # Room for the file that has not begun, and for the last byte of the others.
+    usage = shutil.disk_usage(tmp_path)
+    free = len(BODIES[f"/{NAMES[0]}"]) + len(NAMES) - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    with Loopback(files(BODIES)) as server:
+        archives = impatient({"sdc1": server.url})
+        make_manifest("s", survey(), tmp_path / "m.csv", archives)
+        acquire_part("s", survey(), tmp_path / "m.csv", 0, tmp_path / "raw" / "0.csv", archives)
+    assert len(read_ledger(tmp_path / "raw" / "0.csv")) == len(NAMES)
 
 
 def test_a_frozen_manifest_is_followed_without_asking(archive: ModuleType, tmp_path: Path) -> None:

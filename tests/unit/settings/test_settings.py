@@ -234,3 +234,10 @@ def test_nulls_take_out_what_an_overlaid_entry_of_another_source_had(
     config["surveys"]["lotss"]["prodcts"] = None
     with pytest.raises(SettingsError, match=r"surveys\.lotss\.prodcts: unknown key"):
         Settings.parse(config)
+
+
+@pytest.mark.parametrize("contact", ["José", "a@example.org\r\nX-Other: 1"])
+def test_a_contact_goes_into_a_header(config: dict[str, Any], contact: str) -> None:
+    config["archives"] = {"contact": contact}
+    with pytest.raises(SettingsError, match=r"archives\.contact.*one line of plain ASCII"):
+        Settings.parse(config)

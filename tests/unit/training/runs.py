@@ -3,13 +3,14 @@
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stradavit.settings.training import (
@@ -59,6 +60,21 @@ def loader(**values: Any) -> LoaderSettings:
     """On the CPU, with a line and a checkpoint at every update."""
     speed = {"device": "cpu", "log_every_steps": 1, "checkpoint_every_s": 1e-9}
     return LoaderSettings(**(speed | values))
+
+
+def altered(start_dir: Path, folder: Path, alter: Callable[[dict[str, Tensor]], Any]) -> Path:
+    """A copy of an encoder's folder with other tensors, which `alter` changes in place."""
+    shutil.copytree(start_dir, folder)
+    tensors = load_file(start_dir / "model.safetensors")
+    alter(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def exploding(start_dir: Path, folder: Path) -> Path:
+    """A copy of an encoder that can be loaded, being finite, and whose first loss is not finite."""
+    name = "decoder.decoder_pred.bias"
+    return altered(start_dir, folder, lambda tensors: tensors[name].fill_(1e30))
 
 
 def weights(out_dir: Path) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.errors import SettingsError, TrainingError
@@ -18,7 +17,9 @@ from stradavit.training.sampler import epoch_order
 from stradavit.views.random import cutout_keys, fold, uniforms
 from stradavit.views.recipes import reconstruction_views
 from tests.unit.training.runs import (
+    altered,
     contrastive,
+    exploding,
     lines,
     loader,
     reconstruction,
@@ -185,14 +186,7 @@ def test_empty_cutouts_are_replaced_and_counted(
 def test_a_loss_that_is_not_finite_names_its_cutouts(
     corpus_path: Path, start_dir: Path, tmp_path: Path
 ) -> None:
-    broken_dir = tmp_path / "broken"
-    broken_dir.mkdir()
-    for name in ("config.json", "preprocessor_config.json"):
-        (broken_dir / name).write_bytes((start_dir / name).read_bytes())
-    tensors = load_file(start_dir / "model.safetensors")
-    # Finite, so that it can be loaded; its square is not.
-    tensors["decoder.decoder_pred.bias"].fill_(1e30)
-    save_file(tensors, broken_dir / "model.safetensors", metadata={"format": "pt"})
+    broken_dir = exploding(start_dir, tmp_path / "broken")
     expected = (
         r"epoch 1, step 3: loss nan, nan, nan with gradient norm \w+ on the cutouts "
         r"drawn/part \d/product field\d plane 0 y 0 x \d+; .*; and 4 more"
@@ -205,13 +199,8 @@ def test_a_loss_that_is_not_finite_names_its_cutouts(
 def test_collapse_is_reported_everywhere(
     corpus_path: Path, start_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blind_dir = tmp_path / "blind"
-    blind_dir.mkdir()
-    for name in ("config.json", "preprocessor_config.json"):
-        (blind_dir / name).write_bytes((start_dir / name).read_bytes())
-    tensors = load_file(start_dir / "model.safetensors")
-    tensors["vit.embeddings.patch_embeddings.projection.weight"].zero_()
-    save_file(tensors, blind_dir / "model.safetensors", metadata={"format": "pt"})
+    name = "vit.embeddings.patch_embeddings.projection.weight"
+    blind_dir = altered(start_dir, tmp_path / "blind", lambda tensors: tensors[name].zero_())
     # All images look the same, and the output norm would only blow up the rounding.
     slow = OptimiserSettings(learning_rate=1e-9)
     settings = contrastive(head_output_norm=False, optimiser=slow, epochs=1)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from stradavit.errors import TrainingError
 from stradavit.training import pretrain as loop
 from stradavit.training.pretrain import pretrain
 from stradavit.training.updates import Updates
-from tests.unit.training.runs import contrastive, lines, loader, reconstruction, weights
+from tests.unit.training.runs import contrastive, exploding, lines, loader, reconstruction, weights
 
 
 @pytest.fixture
@@ -40,13 +39,7 @@ def test_late_looks_leave_the_same_run(
 def test_an_update_that_is_not_finite_is_never_saved(
     corpus_path: Path, start_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken_dir = tmp_path / "broken"
-    broken_dir.mkdir()
-    for name in ("config.json", "preprocessor_config.json"):
-        (broken_dir / name).write_bytes((start_dir / name).read_bytes())
-    tensors = load_file(start_dir / "model.safetensors")
-    tensors["decoder.decoder_pred.bias"].fill_(1e30)
-    save_file(tensors, broken_dir / "model.safetensors", metadata={"format": "pt"})
+    broken_dir = exploding(start_dir, tmp_path / "broken")
     run = reconstruction(), corpus_path, broken_dir, tmp_path / "run"
     # It is the first update that is named, although a second one has been made.
     with pytest.raises(TrainingError, match="epoch 1, step 3: loss nan"):

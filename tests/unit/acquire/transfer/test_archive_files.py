@@ -110,6 +110,17 @@ def test_one_name_twice(tmp_path: Path) -> None:
         unpack(packed, tmp_path / "out", impatient())
 
 
+def test_a_damaged_member_of_another_compression(tmp_path: Path) -> None:
+    packed = tmp_path / "a"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as out:
+        out.writestr("x", bytes(range(256)) * 100)
+    body = bytearray(packed.read_bytes())
+    body[45:60] = b"\xff" * 15
+    packed.write_bytes(body)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(packed, tmp_path / "out", impatient())
+
+
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     packed = tar(tmp_path / "a", ("x", bytes(range(256)) * 1000))
     packed.write_bytes(packed.read_bytes()[:-100])

@@ -99,6 +99,14 @@ def test_a_file_cut_short_is_noticed(tmp_path: Path, content: Content) -> None:
             checked(tmp_path, body[:kept], content)
 
 
+def test_json_too_deep_to_be_read_is_no_json(tmp_path: Path) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(MalformedError, match="damaged JSON"):
+        checked(tmp_path, deep, "json")
+    with pytest.raises(MalformedError, match="header cannot be read"):
+        checked(tmp_path, len(deep).to_bytes(8, "little") + deep, "safetensors")
+
+
 def test_fits_may_lack_padding_and_nothing_else(tmp_path: Path) -> None:
     n_data = 30 * 50 * 4
     end = len(IMAGE) - (-n_data % BLOCK)

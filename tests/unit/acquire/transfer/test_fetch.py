@@ -15,7 +15,16 @@ from stradavit.acquire.transfer.journal import JOURNAL
 from stradavit.acquire.transfer.web import Web
 from stradavit.errors import DataError
 from tests.archives.faults import faulty, words
-from tests.archives.server import App, Loopback, Reply, Request, files, html, impatient, text
+from tests.archives.server import (
+    App,
+    Loopback,
+    Reply,
+    Request,
+    files,
+    html,
+    impatient,
+    text,
+)
 
 BODY = bytes(range(256)) * 40
 
@@ -194,6 +203,22 @@ def test_a_long_file_may_be_cut_more_often_than_there_are_tries(
     assert server.count() == 6
 
 
+def test_beginning_anew_each_time_is_no_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WORTHWHILE_BYTES", 100)
+    lengths = iter([5000, 8000, 6000, 7000, 5000, 9000, 10240])
+
+    def app(request: Request) -> Reply:
+        # No ETag, no ranges, and an end before the end.
+        return Reply(200, {"Content-Length": str(len(BODY))}, BODY[: next(lengths)])
+
+    outcome, server = get(app, tmp_path)
+    assert words(outcome).startswith("failed: broke the connection")
+    # The second went further than the first; the two after it did not.
+    assert server.count() == 4
+
+
 def test_a_file_that_was_renamed_but_not_entered_is_adopted(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(BODY)
     digest = hashlib.md5(BODY).hexdigest()
@@ -295,6 +320,29 @@ def test_a_full_disk_ends_all_with_a_remedy(
     with Loopback(files({f"/{i}": BODY for i in range(9)})) as server, Web(impatient()) as web:
         remotes = [Remote(f"{i}", f"{server.url}/{i}") for i in range(9)]
         with pytest.raises(DataError, match=r"No space left on device.*Make room"):
+            fetch(web, remotes, tmp_path, "test")
+
+
+def test_the_error_that_ended_all_is_the_one_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "1.part":
+            raise OSError(28, "No space left on device")
+
+    def app(request: Request) -> Reply:
+        def slowly() -> Iterator[bytes]:
+            for _ in range(500):
+                server.stopping.wait(0.01)
+                yield BODY
+
+        return Reply(200, {}, slowly()) if request.path == "/0" else Reply(200, {}, BODY)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Loopback(app) as server, Web(impatient(streams=2)) as web:
+        # The first is under way when the second meets the full disk, and is stopped for it.
+        remotes = [Remote(name, f"{server.url}/{name}") for name in "01"]
+        with pytest.raises(DataError, match="No space left on device"):
             fetch(web, remotes, tmp_path, "test")
 
 

@@ -1,14 +1,18 @@
 """Requests: how often, how far apart, how patiently, and what is said when they fail."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
 from stradavit import __version__
+from stradavit.acquire.transfer import web as module
 from stradavit.acquire.transfer.web import Web, WebError
+from stradavit.errors import DataError
 from tests.archives.server import Loopback, Reply, Request, html, impatient, redirect, text
 
 
@@ -192,3 +196,41 @@ def test_requests_to_one_host_start_apart() -> None:
             web.text(server.url)
     # The clock starts at the client; the server notices a little later.
     assert starts[-1] - starts[0] > 0.12
+
+
+def test_json_too_deep_to_be_read_is_an_error() -> None:
+    deep = "[" * 200_000 + "]" * 200_000
+    with (
+        Loopback(lambda _: text(deep)) as server,
+        Web(impatient()) as web,
+        pytest.raises(WebError, match="instead of JSON"),
+    ):
+        web.json(server.url)
+
+
+@pytest.mark.parametrize("charset", ["nonsense", "zlib", "idna", "undefined"])
+def test_a_text_of_no_known_encoding_is_read_as_it_can(charset: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    with Loopback(lambda _: Reply(200, headers, b"ab\xff")) as server, Web(impatient()) as web:
+        assert web.text(server.url) == "ab\ufffd"
+
+
+def test_certificates_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object) -> None:
+        raise AssertionError("read again")
+
+    with Web(impatient()):
+        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", again)
+        with Web(impatient()) as web:
+            assert isinstance(web, Web)
+    with pytest.raises(AssertionError, match="read again"):
+        module._trusted.__wrapped__()
+
+
+def test_certificates_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_trusted", module._trusted.__wrapped__)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    with pytest.raises(DataError, match="Correct SSL_CERT_FILE"):
+        Web(impatient())
