@@ -10,7 +10,7 @@ UV     := 0.9
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help tables figures report test lint format bench lock clean
+.PHONY: help tables figures report matrix test lint format bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,9 @@ figures: $(READY)  ## the paper's figures, in results/figures
 report: $(READY)  ## tables and figures with captions in one page, results/report.html
 	snakemake --cores all
 	snakemake --report results/report.html
+
+matrix: $(READY)  ## every encoder of the paper in miniature, in matrix/results; half an hour
+	snakemake --cores all --directory matrix --configfile workflow/config/matrix.yaml
 
 test: $(READY)  ## every check: lint, types, unit tests, the whole small workflow
 	pytest
@@ -66,5 +69,6 @@ $(1)/bin/pip install --quiet --disable-pip-version-check 'uv>=$(UV)'
 $(1)/bin/uv pip install --quiet --python $(1)/bin/python --require-hashes --compile-bytecode \
     -r $(2)
 $(1)/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation -e .
+$(1)/bin/python -m compileall -q stradavit
 touch $@
 endef

@@ -1,11 +1,11 @@
-"""The shape of a ViT-MAE, and its `config.json` in the Hugging Face layout."""
+"""The shape of a ViT-MAE or DINOv2, and its `config.json` in the Hugging Face layout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stradavit.errors import DataError
-from stradavit.settings.sources import Architecture
+from stradavit.settings.encoders import Architecture, Dinov2Architecture
 
 # Values of keys that would mean another network; an absent key means the same as these.
 _SUPPORTED = {
@@ -168,6 +168,22 @@ class EncoderConfig:
                 raise DataError(
                     f"{where}: {key} {width} must be a multiple of 4 and of its {heads} heads"
                 )
+
+
+def dinov2_config(shape: Dinov2Architecture) -> dict[str, Any]:
+    """The `config.json` of a scratch DINOv2, with the keys of published ones."""
+    values = {
+        "model_type": "dinov2_with_registers" if shape.registers else "dinov2",
+        "image_size": shape.image_px,
+        "patch_size": shape.patch_px,
+        "num_channels": shape.channels,
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "mlp_ratio": shape.mlp_ratio,
+        "layerscale_value": shape.layer_scale,
+    }
+    return values | ({"num_register_tokens": shape.registers} if shape.registers else {})
 
 
 def _whole(values: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:

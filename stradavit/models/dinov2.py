@@ -1,5 +1,6 @@
 """DINOv2 with or without registers: transformers' networks behind our readout."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from stradavit.errors import DataError
-from stradavit.models.weights import PICKLED, weight_file
+from stradavit.models.config import dinov2_config
+from stradavit.models.initial import initial_dinov2_weights
+from stradavit.models.weights import PICKLED, SAFETENSORS, read_weights, weight_file
+from stradavit.settings.encoders import Dinov2Architecture
 
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 
@@ -80,9 +84,7 @@ def load_dinov2(folder: Path, config: Mapping[str, Any]) -> Dinov2Encoder:
     DataError
         If the weights are not exactly those its config.json asks for.
     """
-    from transformers import Dinov2Model, Dinov2WithRegistersModel
-
-    kind = Dinov2WithRegistersModel if "registers" in config["model_type"] else Dinov2Model
+    kind = _transformers_class(config["model_type"])
     path = weight_file(folder)
     try:
         with _quiet_transformers():
@@ -106,6 +108,31 @@ def load_dinov2(folder: Path, config: Mapping[str, Any]) -> Dinov2Encoder:
     if faults:
         raise DataError(f"{path}: the weights do not fit config.json: {'; '.join(faults[:12])}")
     return Dinov2Encoder(model)
+
+
+def draw_dinov2(shape: Dinov2Architecture, seed: int) -> Dinov2Encoder:
+    """A DINOv2 of random weights, each tensor a function of (seed, its published name).
+
+    Those names, and not the ones inside transformers, which its versions change: hence the way
+    through a file.
+    """
+    from safetensors.torch import save_file
+
+    values = dinov2_config(shape)
+    kind = _transformers_class(values["model_type"])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Dinov2Encoder(kind(kind.config_class.from_dict(values))).save(folder)
+        state = read_weights(folder / SAFETENSORS)
+        drawn = initial_dinov2_weights(state, kind.config_class().initializer_range, seed)
+        save_file(drawn, folder / SAFETENSORS, metadata={"format": "pt"})
+        return load_dinov2(folder, values)
+
+
+def _transformers_class(model_type: str) -> Any:
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+    return Dinov2WithRegistersModel if "registers" in model_type else Dinov2Model
 
 
 @contextmanager

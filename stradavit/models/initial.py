@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stradavit.models.encoder import sin_cos_positions
 
 _POSITIONS = ("position_embeddings", "decoder_pos_embed")
-_NORMS = ("layernorm", "layernorm_before", "layernorm_after", "decoder_norm")
+_NORMS = ("layernorm", "layernorm_before", "layernorm_after", "decoder_norm", "norm1", "norm2")
 
 
 def initial_weights(state: Mapping[str, Tensor], std: float, seed: int) -> dict[str, Tensor]:
@@ -39,6 +39,38 @@ def initial_weights(state: Mapping[str, Tensor], std: float, seed: int) -> dict[
         name: _draw(_full_name(name), tuple(tensor.shape), std, seed)
         for name, tensor in state.items()
     }
+
+
+def initial_dinov2_weights(state: Mapping[str, Tensor], std: float, seed: int) -> dict[str, Tensor]:
+    """Draw tensors of a DINOv2 by the same rules.
+
+    What it has beside those of a ViT-MAE: learned positions, which start as a truncated normal
+    (Oquab et al. 2024), LayerScale factors, which keep their value, and a mask token of zeros.
+    transformers would start registers at zero too, where they all stay the same.
+
+    Parameters
+    ----------
+    state : tensors under the names of published files
+    std : of positions and of the class token, `initializer_range` of the config
+    seed : of the scratch start
+
+    Returns
+    -------
+    Name to float32 tensor on the CPU, in the shapes of `state`
+    """
+    drawn = {}
+    for name, tensor in state.items():
+        shape, kind = tuple(tensor.shape), name.rpartition(".")[2]
+        if kind == "lambda1":
+            drawn[name] = tensor.clone()  # it may lie in a file that is written anew
+        elif kind == "mask_token":
+            drawn[name] = torch.zeros(shape)
+        elif kind == "position_embeddings":
+            generator = generator_for(seed, name)
+            drawn[name] = nn.init.trunc_normal_(torch.empty(shape), std=std, generator=generator)
+        else:
+            drawn[name] = _draw(name, shape, std, seed)
+    return drawn
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:

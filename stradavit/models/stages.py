@@ -10,7 +10,7 @@ from stradavit.acquire.archives.hub import fetch_model
 from stradavit.errors import SettingsError
 from stradavit.files import sha256_of
 from stradavit.models.config import EncoderConfig
-from stradavit.models.dinov2 import Dinov2Encoder
+from stradavit.models.dinov2 import Dinov2Encoder, draw_dinov2
 from stradavit.models.encoder import ViTEncoder
 from stradavit.models.hub import LoadedEncoder, load_encoder, load_mae, save_encoder
 from stradavit.models.initial import initial_weights
@@ -18,7 +18,14 @@ from stradavit.models.mae import MaskedAutoencoder
 from stradavit.models.preprocessing import Preprocessing
 from stradavit.models.weights import read_weights, weight_file
 from stradavit.settings.archives import ArchiveSettings
-from stradavit.settings.sources import Encoder, HubEncoder, LocalEncoder, ScratchEncoder
+from stradavit.settings.encoders import (
+    Encoder,
+    HubEncoder,
+    LocalEncoder,
+    Scratch,
+    ScratchDinov2Encoder,
+    ScratchEncoder,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +42,7 @@ def acquire_encoder(
     Parameters
     ----------
     name : of the encoder in the config, for its card
-    encoder : scratch (random weights), local (a folder) or hub (a download)
+    encoder : scratch (random weights of a ViT-MAE or DINOv2), local (a folder) or hub (a download)
     seed : of the weights of a scratch start; published weights have none
     out_dir : folder to write, in the Hugging Face layout; what a hub sends is kept in `.hub` in it
     archives : how often to try, and where the hub is; the defaults if absent
@@ -53,7 +60,7 @@ def acquire_encoder(
         "settings": encoder.model_dump(mode="json"),
     }
     match encoder:
-        case ScratchEncoder():
+        case ScratchEncoder() | ScratchDinov2Encoder():
             if seed is None:
                 raise SettingsError(f"encoders.{name}: a scratch start needs a seed; found none")
             _draw(encoder, seed, out_dir, card | {"seed": seed})
@@ -66,15 +73,20 @@ def acquire_encoder(
             _copy(model.folder, out_dir, card | {"commit": model.commit, "files": model.files})
 
 
-def _draw(encoder: ScratchEncoder, seed: int, out_dir: Path, card: dict[str, Any]) -> None:
-    config = EncoderConfig.from_architecture(encoder.architecture, encoder.registers)
-    with torch.device("meta"):
-        mae = MaskedAutoencoder(ViTEncoder(config))
-    mae.load_state_dict(
-        initial_weights(mae.state_dict(), config.initializer_range, seed), assign=True
-    )
-    preprocessing = Preprocessing.identity(config.image_px, config.channels)
-    save_encoder(out_dir, mae.vit, mae, preprocessing=preprocessing, card=card)
+def _draw(encoder: Scratch, seed: int, out_dir: Path, card: dict[str, Any]) -> None:
+    if isinstance(encoder, ScratchDinov2Encoder):
+        dinov2 = draw_dinov2(encoder.architecture, seed)
+        preprocessing = Preprocessing.identity(dinov2.image_px, dinov2.channels)
+        save_encoder(out_dir, dinov2, preprocessing=preprocessing, card=card)
+    else:
+        config = EncoderConfig.from_architecture(encoder.architecture, encoder.registers)
+        with torch.device("meta"):
+            mae = MaskedAutoencoder(ViTEncoder(config))
+        mae.load_state_dict(
+            initial_weights(mae.state_dict(), config.initializer_range, seed), assign=True
+        )
+        preprocessing = Preprocessing.identity(config.image_px, config.channels)
+        save_encoder(out_dir, mae.vit, mae, preprocessing=preprocessing, card=card)
     log.info("drew %s from seed %d", out_dir, seed)
 
 

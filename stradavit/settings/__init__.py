@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from stradavit.errors import SettingsError
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.base import Block, Count, Positive, merge
+from stradavit.settings.encoders import Encoder, ScratchDinov2Encoder, ScratchEncoder
 from stradavit.settings.evaluation import EvaluationSettings, Protocol
 from stradavit.settings.matrix import (
     CorpusSettings,
@@ -23,7 +24,7 @@ from stradavit.settings.matrix import (
     expand_matrix,
     parent_of,
 )
-from stradavit.settings.sources import KINDS, Benchmark, Encoder, ScratchEncoder, Survey
+from stradavit.settings.sources import KINDS, Benchmark, Survey
 from stradavit.settings.training import (
     ContrastiveSettings,
     LoaderSettings,
@@ -101,12 +102,36 @@ class Settings(Block):
         matrix = self.matrix
         check("matrix.corpora", matrix.corpora, self.corpora)
         check("matrix.baselines", matrix.baselines, self.encoders)
+        known = self.corpora.get(matrix.corpora[0]) if matrix.corpora else None
+        if known is not None:
+            check("matrix.leave_out", matrix.leave_out, dict.fromkeys(known.surveys))
+            if matrix.leave_out and len(known.surveys) < 2:
+                faults.append("matrix.leave_out: the first corpus has no other survey")
+        faults.extend(
+            f"corpora.{name} has the name that matrix.leave_out gives to the first corpus without "
+            f"{survey}; rename it"
+            for name, survey in (matrix.reduced_corpora if matrix.corpora else {}).items()
+            if name in self.corpora
+        )
+        if matrix.leave_out and matrix.selected_start is None:
+            faults.append(
+                "matrix.leave_out: matrix.selected says which model is trained without each "
+                "survey, but it is missing or its branch has no starts"
+            )
         check("matrix.dinov2_references", matrix.dinov2_references, self.encoders)
         check("matrix.reference", (matrix.reference,) if matrix.reference else (), self.encoders)
         for grid in ("reconstruction", "contrastive", "dinov2", "two_stage"):
             starts = getattr(matrix, grid).starts
             check(f"matrix.{grid}.starts", starts, self.encoders)
             for start in starts:
+                if isinstance(self.encoders.get(start), ScratchDinov2Encoder) and (
+                    grid != "dinov2" or set(matrix.dinov2.registers) - {0}
+                ):
+                    faults.append(
+                        f"matrix.{grid}.starts names {start!r}, a DINOv2: it trains by the grid "
+                        "matrix.dinov2 only, with registers: [0], which leaves those of its "
+                        "architecture as they are"
+                    )
                 found = self.scratch_registers.get(start)
                 others = [r for r in getattr(matrix, grid).registers if found and r != found]
                 if others:
@@ -137,11 +162,20 @@ class Settings(Block):
 
     @property
     def scratch_registers(self) -> dict[str, int | None]:
-        """Registers of scratch starts; None marks published weights."""
-        return {
-            name: encoder.registers if isinstance(encoder, ScratchEncoder) else None
-            for name, encoder in self.encoders.items()
-        }
+        """Registers of scratch starts; None marks published weights.
+
+        A DINOv2 has those of its shape, whatever a grid asks for: its runs are all of 0.
+        """
+        registers: dict[str, int | None] = {}
+        for name, encoder in self.encoders.items():
+            match encoder:
+                case ScratchEncoder():
+                    registers[name] = encoder.registers
+                case ScratchDinov2Encoder():
+                    registers[name] = 0
+                case _:
+                    registers[name] = None
+        return registers
 
     def nodes(self) -> dict[str, EncoderNode]:
         """Every encoder of the matrix by name, parents first."""
@@ -152,9 +186,18 @@ class Settings(Block):
         """The encoder `node` starts from."""
         return parent_of(node, self.scratch_registers)
 
+    def corpus(self, name: str) -> CorpusSettings:
+        """A corpus of the config, or the first one without a survey that `leave_out` names."""
+        left_out = self.matrix.reduced_corpora.get(name)
+        if left_out is None:
+            return self.corpora[name]
+        whole = self.corpora[self.matrix.corpora[0]]
+        kept = tuple(survey for survey in whole.surveys if survey != left_out)
+        return whole.model_copy(update={"surveys": kept})
+
     def guards(self, corpus: str) -> tuple[str, ...]:
         """Benchmarks whose sky the corpus leaves out."""
-        block = self.corpora[corpus]
+        block = self.corpus(corpus)
         if block.guards is not None:
             return block.guards
         return tuple(name for name in self.benchmarks if name not in block.transductive)
@@ -165,7 +208,7 @@ class Settings(Block):
         """Whether `node` may be scored on `benchmark`, and how its row must be called."""
         if node.corpus is None or benchmark in self.guards(node.corpus):
             return "inductive"
-        if benchmark in self.corpora[node.corpus].transductive:
+        if benchmark in self.corpus(node.corpus).transductive:
             return "transductive"
         return None
 
@@ -175,9 +218,17 @@ class Settings(Block):
             (protocol, node.name, benchmark)
             for protocol in self.evaluation.protocols
             for node in self.nodes().values()
-            for benchmark in self.benchmarks
+            for benchmark, block in self.benchmarks.items()
             if self.role(node, benchmark)
+            and not self._is_only_a_step(node)
+            and (protocol != "published_split" or block.publishes_split)
         ]
+
+    def _is_only_a_step(self, node: EncoderNode) -> bool:
+        """Whether `node` is trained only so that the selected model can start from it."""
+        if node.corpus not in self.matrix.reduced_corpora:
+            return False
+        return node != self.matrix.selected_node(node.corpus, node.seed or 0)
 
     def pretrain_settings(self, node: EncoderNode) -> PretrainSettings:
         """All that decides the weights of the run `node`."""

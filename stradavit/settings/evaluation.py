@@ -5,9 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stradavit.settings.base import Beta, Block, Count, Fraction, Positive, Seed
+from stradavit.settings.duplicates import LeakageSettings
 
-Protocol = Literal["linear_probe", "finetune"]
-PROTOCOLS: tuple[Protocol, ...] = ("linear_probe", "finetune")
+Protocol = Literal["linear_probe", "finetune", "knn", "label_budget", "published_split"]
+PAPER_PROTOCOLS: tuple[Protocol, ...] = ("linear_probe", "finetune")
+"""The two protocols of the paper's tables; the others are ours and have tables of their own."""
+
+Repeats = Annotated[
+    Count,
+    Field(description="Times all folds are drawn anew; the first time they are the paper's."),
+]
 
 
 class FoldSettings(Block):
@@ -20,6 +27,7 @@ class FoldSettings(Block):
 class ProbeSettings(Block):
     """Strict linear probe (section 9.2): frozen encoder, one linear layer."""
 
+    repeats: Repeats = 1
     epochs: Count = 20
     batch_size: Count = 256
     learning_rate: Positive = 5e-3
@@ -33,6 +41,7 @@ class ProbeSettings(Block):
 class FinetuneSettings(Block):
     """Full fine-tuning (section 9.3)."""
 
+    repeats: Repeats = 1
     epochs: Count = 20
     batch_size: Count = Field(256, description="Effective; reached by accumulation.")
     micro_batch_size: Count = 64
@@ -48,10 +57,36 @@ class FinetuneSettings(Block):
     seed: Seed = 0
 
 
+class KnnSettings(Block):
+    """Weighted nearest neighbours by cosine similarity on the probe's features."""
+
+    repeats: Repeats = 1
+    neighbours: Count = 20
+    temperature: Positive = Field(0.07, description="A neighbour's vote is exp(similarity / this).")
+
+
+class LabelBudgetSettings(Block):
+    """The probe with few labels: n images of each class, drawn from a fold's training images."""
+
+    per_class: tuple[Count, ...] = Field((5, 10, 20, 50, 100), min_length=1)
+    draws: Count = Field(5, description="Draws of each budget in each fold.")
+
+
+class PublishedSplitSettings(Block):
+    """The probe on a benchmark's own division into training and test images."""
+
+    trainings: Count = Field(5, description="Trainings, each with its own draws.")
+    resamples: Count = Field(10_000, description="Bootstrap resamples of the test sources.")
+
+
 class EvaluationSettings(Block):
     """How encoders are scored."""
 
-    protocols: tuple[Protocol, ...] = ("linear_probe", "finetune")
+    protocols: tuple[Protocol, ...] = Field(
+        PAPER_PROTOCOLS,
+        description="The paper's: linear_probe, finetune. Beside them, from the same features: "
+        "knn, label_budget, published_split (on benchmarks that have one).",
+    )
     folds: FoldSettings = FoldSettings()
     class_weights: Literal["training_fold", "whole_benchmark"] = Field(
         "whole_benchmark",
@@ -59,3 +94,7 @@ class EvaluationSettings(Block):
     )
     probe: ProbeSettings = ProbeSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    knn: KnnSettings = KnnSettings()
+    label_budget: LabelBudgetSettings = LabelBudgetSettings()
+    published_split: PublishedSplitSettings = PublishedSplitSettings()
+    leakage: LeakageSettings = LeakageSettings()

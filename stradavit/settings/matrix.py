@@ -83,6 +83,36 @@ class MatrixSettings(Block):
     )
     two_stage: TwoStageGrid = TwoStageGrid()
     selected: SelectedModel | None = None
+    leave_out: tuple[str, ...] = Field(
+        (),
+        description="Surveys left out of the first corpus one at a time: the selected model is "
+        "trained again without each.",
+    )
+
+    @property
+    def selected_start(self) -> str | None:
+        """What the selected model starts from: the reference, else its branch's first start."""
+        if self.selected is None:
+            return None
+        starts: tuple[str, ...] = getattr(self, self.selected.branch).starts
+        if self.reference in starts:
+            return self.reference
+        return starts[0] if starts else None
+
+    @property
+    def reduced_corpora(self) -> dict[str, str]:
+        """Name of the first corpus without a survey, and the survey, for each in `leave_out`."""
+        return {f"{self.corpora[0]}-without-{survey}": survey for survey in self.leave_out}
+
+    def selected_node(self, corpus: str, seed: int) -> "EncoderNode | None":
+        """The selected model trained on a corpus; None if nothing is selected."""
+        chosen, start = self.selected, self.selected_start
+        if chosen is None or start is None:
+            return None
+        # A branch with one phase has one loss, whatever else the block says.
+        first = None if chosen.branch == "contrastive" else chosen.reconstruction_loss
+        then = None if chosen.branch == "reconstruction" else chosen.contrastive_loss
+        return EncoderNode(chosen.branch, start, chosen.registers, corpus, seed, first, then)
 
 
 @dataclass(frozen=True)
@@ -172,6 +202,14 @@ def _walk(
                             yield EncoderNode(
                                 "two_stage", start, registers, corpus, seed, loss, c_loss
                             )
+        for corpus in matrix.reduced_corpora:
+            chosen = matrix.selected_node(corpus, seed)
+            assert chosen is not None, "the settings check this"
+            yield start_node(chosen.start, seed, scratch)
+            parent = parent_of(chosen, scratch)
+            if parent is not None:
+                yield parent
+            yield chosen
 
 
 def start_node(start: str, seed: int, scratch: dict[str, int | None]) -> EncoderNode:

@@ -1,4 +1,4 @@
-"""Where pixels and weights come from: surveys, benchmarks, encoders to start from."""
+"""Where pixels and their labels come from: surveys and benchmarks."""
 
 from typing import Annotated, Literal, get_args
 
@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stradavit.settings.archives import Missing
 from stradavit.settings.base import Block, Count, Fraction, PathText, Positive, Seed
+from stradavit.settings.encoders import Encoder
 
 SURVEY_KINDS = ("mgcls", "askap", "lotss", "sdc1")
 BENCHMARK_KINDS = ("mirabest", "lotss_dr2", "rgz_dr1")
@@ -182,6 +183,16 @@ class BenchmarkBase(Block):
         "position is dropped.",
     )
 
+    @property
+    def publishes_split(self) -> bool:
+        """Whether its images come divided into training and test images."""
+        return False
+
+    @property
+    def note(self) -> str | None:
+        """What a reader of the tables must know of the images, as the end of a sentence."""
+        return None
+
 
 class SimulatedBenchmark(BenchmarkBase):
     """Drawn labelled sources with the class names of the paper."""
@@ -190,6 +201,11 @@ class SimulatedBenchmark(BenchmarkBase):
     like: Literal["mirabest", "lotss_dr2", "rgz_dr1"]
     images_per_class: Count = Field(60, description="Mean number of images of a class.")
     seed: Seed = Field(2, description="Seed of the drawn sources.")
+
+    @property
+    def publishes_split(self) -> bool:
+        """As the benchmark it is drawn like."""
+        return self.like == "mirabest"
 
 
 class FolderBenchmark(BenchmarkBase):
@@ -205,6 +221,16 @@ class FolderBenchmark(BenchmarkBase):
     )
     ra_column: str | None = "ra_deg"
     dec_column: str | None = "dec_deg"
+    split_column: str | None = Field(
+        None,
+        description="Column that says train or test, for the protocol published_split; valid and "
+        "val count as train, since nothing is chosen by them.",
+    )
+
+    @property
+    def publishes_split(self) -> bool:
+        """Whether `labels` has such a column."""
+        return self.split_column is not None
 
 
 class BatchBenchmark(BenchmarkBase):
@@ -218,6 +244,16 @@ class BatchBenchmark(BenchmarkBase):
         r"(?P<ra_deg>\d{3}\.\d{3})_(?P<dec_deg>[+-]\d{3}\.\d{3})",
         description="Regular expression that finds ra_deg and dec_deg in an image's file name.",
     )
+    test_batch: str | None = Field(
+        "test_batch",
+        description="Name of the batch whose images are for testing, those of all others being "
+        "for training: the protocol published_split. Null if the batches are no such division.",
+    )
+
+    @property
+    def publishes_split(self) -> bool:
+        """Whether one of the batches is for testing."""
+        return self.test_batch is not None
 
 
 class ArchiveBenchmark(BenchmarkBase):
@@ -250,6 +286,12 @@ class MiraBestBenchmark(ArchiveBenchmark):
     release: tuple[Literal["full", "F", "N"], ...] = Field(
         ("F",), min_length=1, description="full and F: FIRST images; N: NVSS."
     )
+    pooled_as_in_paper: bool = Field(
+        False,
+        description="Take the images of F and of N, training and test batches pooled, whatever "
+        "`release` says, as the paper did: most sources are then seen twice, by two telescopes. "
+        "Folds keep both images of a source together, which the paper's did not.",
+    )
     side_px: Count = Field(150, description="Images are reshaped to (side_px, side_px).")
     label_names: dict[int, str] = Field(
         {0: "FR I", 1: "FR I", 2: "FR I", 5: "FR II", 6: "FR II"},
@@ -264,6 +306,38 @@ class MiraBestBenchmark(ArchiveBenchmark):
         description="MD5 of each batch, and of the whole as `archive`, by release; the published "
         "ones if absent. For a mirror whose files differ.",
     )
+
+    @model_validator(mode="after")
+    def _pooled_images_have_positions(self) -> "MiraBestBenchmark":
+        if self.pooled_as_in_paper and self.filename_pattern is None:
+            raise ValueError(
+                "pooled_as_in_paper needs filename_pattern: without positions nothing would tell "
+                "that two images show one source"
+            )
+        return self
+
+    @property
+    def releases(self) -> tuple[Literal["full", "F", "N"], ...]:
+        """The releases to fetch, each once."""
+        return ("F", "N") if self.pooled_as_in_paper else tuple(dict.fromkeys(self.release))
+
+    @property
+    def note(self) -> str | None:
+        """That images of several telescopes are pooled, if they are."""
+        if len(self.releases) == 1:
+            return None
+        return (
+            f"pools the releases {' and '.join(self.releases)}, which show the same sources; "
+            "images of one source share a fold"
+        )
+
+    @property
+    def publishes_split(self) -> bool:
+        """The images of `test_batch` are for testing: 104 of 833 confident ones of release F.
+
+        A pool of releases has none: what one trains on the other may test on.
+        """
+        return len(self.releases) == 1
 
 
 class HortonBenchmark(ArchiveBenchmark):
@@ -285,67 +359,6 @@ Benchmark = Annotated[
     | HortonBenchmark,
     Field(discriminator="source"),
 ]
-
-
-class Architecture(Block):
-    """Shape of a ViT-MAE; the default is ViT-MAE-Base (He et al. 2022)."""
-
-    image_px: Count = 224
-    patch_px: Count = 16
-    channels: Literal[1, 3] = 3
-    width: Count = 768
-    layers: Count = 12
-    heads: Count = 12
-    mlp_width: Count = 3072
-    decoder_width: Count = 512
-    decoder_layers: Count = 8
-    decoder_heads: Count = 16
-    decoder_mlp_width: Count = 2048
-
-    @model_validator(mode="after")
-    def _divisible(self) -> "Architecture":
-        if self.image_px % self.patch_px:
-            raise ValueError(
-                f"image_px {self.image_px} is not divisible by patch_px {self.patch_px}; choose "
-                f"{self.image_px // self.patch_px * self.patch_px or self.patch_px}"
-            )
-        for width, heads in ((self.width, self.heads), (self.decoder_width, self.decoder_heads)):
-            if width % heads:
-                raise ValueError(f"a width of {width} cannot be shared by {heads} heads")
-            if width % 4:
-                raise ValueError(f"a width of {width} is not a multiple of 4 (sin-cos positions)")
-        return self
-
-
-class ScratchEncoder(Block):
-    """Random weights: switches the ImageNet normalisation off (paper, section 8.1)."""
-
-    source: Literal["scratch"]
-    title: str | None = None
-    architecture: Architecture = Architecture()
-    registers: Annotated[int, Field(ge=0)] = Field(
-        0, description="Register tokens R of a baseline."
-    )
-
-
-class LocalEncoder(Block):
-    """A folder in the Hugging Face layout."""
-
-    source: Literal["local"]
-    title: str | None = None
-    path: PathText
-
-
-class HubEncoder(Block):
-    """A model of the Hugging Face hub."""
-
-    source: Literal["hub"]
-    title: str | None = None
-    repo: str = Field(description="Such as facebook/vit-mae-base.")
-    revision: str = Field("main", description="Commit to pin, 40 hexadecimal digits; `main` moves.")
-
-
-Encoder = Annotated[ScratchEncoder | LocalEncoder | HubEncoder, Field(discriminator="source")]
 
 # Keys of the blocks of each `source`; one word can stand for a survey and for an encoder.
 KINDS: dict[str, set[str]] = {}

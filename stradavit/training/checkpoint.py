@@ -21,6 +21,7 @@ from torch import nn
 from stradavit.files import atomic_path, sha256_of, sha256_of_text, write_json
 from stradavit.models.weights import weight_file
 from stradavit.settings.training import PretrainSettings
+from stradavit.training.optimiser import AdamW
 from stradavit.training.record import Window
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class RunState:
     """
 
     modules: dict[str, nn.Module]
-    optimiser: torch.optim.Optimizer
+    optimiser: AdamW
     code: str
     updates: int = 0
     since_step: Window = field(default_factory=Window)

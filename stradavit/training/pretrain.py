@@ -161,7 +161,7 @@ def _train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         run.updates += 1
         updates.add(batch, passed, waited_s, tally, grad_norm)
         passed, waited_s = [], 0.0

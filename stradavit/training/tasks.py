@@ -7,6 +7,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from stradavit.errors import SettingsError
+from stradavit.models.cost import (
+    contrastive_flops,
+    dinov2_shape,
+    encoder_flops,
+    reconstruction_flops,
+)
 from stradavit.models.dinov2 import Dinov2Encoder
 from stradavit.models.hub import Encoder, load_encoder, load_mae, read_json_object, save_encoder
 from stradavit.models.preprocessing import Preprocessing
@@ -23,12 +29,6 @@ from stradavit.settings.training import (
 )
 from stradavit.training.distributed import Team, synchronise_batch_norms
 from stradavit.training.resampling import DrawnViews, Recipe
-from stradavit.training.throughput import (
-    contrastive_flops,
-    dinov2_flops,
-    encoder_flops,
-    reconstruction_flops,
-)
 from stradavit.views.random import cutout_keys, fold, uniforms
 from stradavit.views.recipes import contrastive_views, reconstruction_views
 
@@ -216,5 +216,5 @@ class Contrastive:
 
 def _forward_flops(encoder: Encoder) -> float:
     if isinstance(encoder, Dinov2Encoder):
-        return dinov2_flops(encoder.model.config)
+        return encoder_flops(dinov2_shape(encoder.model.config.to_dict()))
     return encoder_flops(encoder.config)

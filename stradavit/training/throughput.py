@@ -1,17 +1,15 @@
 """How well a run uses its device: model FLOPs a second, as a share of a named dense peak.
 
-Model FLOPs are counted by formula, from the matrix products alone and twice as many again for the
-backward pass (Chowdhery et al. 2022, appendix B): what is recomputed, normalised or copied counts
-nothing, so the share says how much of the time went into the model itself.
+Model FLOPs are those of `stradavit.models.cost`: what is recomputed, normalised or copied counts
+nothing, so the share says how much of the time went into the model itself (Chowdhery et al. 2022,
+appendix B).
 """
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-
-from stradavit.models.config import EncoderConfig
 
 # Dense bfloat16 TFLOP/s (without sparsity) in NVIDIA's data sheet of each product. The first name
 # all words of which are in the device's own name ("NVIDIA A100-SXM4-80GB") counts.
@@ -27,7 +25,6 @@ _BF16_PEAKS = (
     ("RTX 4090", 165.0),
 )
 _MEASURED_S = 0.1
-_BACKWARD = 2  # one product for the gradient of the input and one for that of the weights
 
 
 @dataclass(frozen=True)
@@ -93,69 +90,6 @@ def matrix_product_rate(
     if best_s == float("inf"):  # the first product took all the time there was
         best_s = ended - started
     return 2 * rows * inner * columns / best_s
-
-
-def blocks_flops(tokens: int, width: int, layers: int, mlp_width: int) -> float:
-    """Forward FLOPs of Transformer blocks on one image.
-
-    A block multiplies every token with 4 width² weights of its attention (query, key, value,
-    output) and 2 width × mlp_width of its MLP; and it multiplies queries with keys and weights
-    with values, tokens² × width each. A multiplication and an addition are two operations.
-    """
-    weights = 4 * width**2 + 2 * width * mlp_width
-    return 2.0 * layers * (tokens * weights + 2 * tokens**2 * width)
-
-
-def encoder_flops(config: EncoderConfig, visible: int | None = None) -> float:
-    """Forward FLOPs of the encoder on one image of the native size.
-
-    Parameters
-    ----------
-    visible : patches that are not masked; only they are embedded and pass the blocks, with the
-        class token and the registers; all if absent
-    """
-    patches = config.patches if visible is None else visible
-    embedding = 2.0 * patches * config.width * config.channels * config.patch_px**2
-    tokens = 1 + config.registers + patches
-    return embedding + blocks_flops(tokens, config.width, config.layers, config.mlp_width)
-
-
-def reconstruction_flops(config: EncoderConfig, mask_ratio: float) -> float:
-    """Model FLOPs, forward and backward, of one image of masked reconstruction.
-
-    The decoder sees the class token and all patches: the visible ones are embedded into its width,
-    and a row of pixels is predicted for each.
-    """
-    visible = int(config.patches * (1 - mask_ratio))
-    shape, tokens = config.decoder, 1 + config.patches
-    ends = (1 + visible) * config.width + tokens * config.channels * config.patch_px**2
-    decoder = 2.0 * shape.width * ends
-    decoder += blocks_flops(tokens, shape.width, shape.layers, shape.mlp_width)
-    return (1 + _BACKWARD) * (encoder_flops(config, visible) + decoder)
-
-
-def contrastive_flops(encoder: float, width: int, hidden: int, output: int, views: int) -> float:
-    """Model FLOPs, forward and backward, of one cutout: its views through encoder and head.
-
-    Parameters
-    ----------
-    encoder : forward FLOPs of one image
-    width, hidden, output : of the projection head
-    """
-    return (1 + _BACKWARD) * views * (encoder + 2.0 * hidden * (width + output))
-
-
-def dinov2_flops(config: Any) -> float:
-    """Forward FLOPs of a DINOv2 on one image of the native size, from its transformers config.
-
-    The gated MLP of the giant one has three matrices of two thirds the width: as many weights.
-    """
-    patches = (config.image_size // config.patch_size) ** 2
-    embedding = 2.0 * patches * config.hidden_size * config.num_channels * config.patch_size**2
-    tokens = 1 + getattr(config, "num_register_tokens", 0) + patches
-    mlp_width = int(config.hidden_size * config.mlp_ratio)
-    blocks = blocks_flops(tokens, config.hidden_size, config.num_hidden_layers, mlp_width)
-    return float(embedding + blocks)
 
 
 class Gauge:

@@ -11,7 +11,7 @@ from stradavit.errors import DataError, SettingsError
 from stradavit.files import sha256_of
 from stradavit.models.hub import load_encoder, load_mae
 from stradavit.models.stages import acquire_encoder
-from stradavit.settings.sources import HubEncoder, LocalEncoder, ScratchEncoder
+from stradavit.settings.encoders import HubEncoder, LocalEncoder, ScratchEncoder
 
 SCRATCH = ScratchEncoder.parse(
     {

@@ -10,7 +10,7 @@ from stradavit.cutouts.corpus import write_corpus
 from stradavit.cutouts.quantise import quantise
 from stradavit.cutouts.shards import Shard, new_shard
 from stradavit.models.stages import acquire_encoder
-from stradavit.settings.sources import Architecture, ScratchEncoder
+from stradavit.settings.encoders import Architecture, ScratchEncoder
 
 SIZE_PX = 64
 PER_SHARD = 11
