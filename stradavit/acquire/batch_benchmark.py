@@ -3,19 +3,22 @@
 File names repeat in FR-DEEP, so nothing is keyed on them: an image is its batch and its place in
 it. They may hold positions, in degrees in MiraBest's batches (its catalogue, a separate file, gives
 right ascension in hours), so that images of one place on the sky are known to be one source.
+
+MiraBest and FR-DEEP are published divided: the images of `test_batch` are for testing, all others
+for training.
 """
 
 import logging
 import math
 import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from stradavit.acquire.batches import batch_images, iter_batches
-from stradavit.acquire.labels import LabelledImage
+from stradavit.acquire.labels import LabelledImage, Side
 from stradavit.acquire.positions import name_sources, parse_position
 from stradavit.errors import LabelError
 from stradavit.settings.sources import BatchBenchmark
@@ -35,11 +38,12 @@ def batch_labels(benchmark_name: str, benchmark: BatchBenchmark) -> list[Labelle
     """
     path = Path(benchmark.path)
     pattern = _compiled(benchmark_name, benchmark.filename_pattern)
-    rows: list[tuple[str, int, str, tuple[float, float]]] = []
+    rows: list[tuple[str, int, str, tuple[float, float], Side]] = []
     left_out: Counter[int] = Counter()
     member = 0
     for name, batch in iter_batches(path):
         where = f"{path}: {name}"
+        side = _side(benchmark, name)
         n_images = len(batch_images(where, batch, benchmark.side_px))
         labels = [int(label) for label in _column(where, batch, "labels", n_images)]
         filenames = [_text(item) for item in _column(where, batch, "filenames", n_images)]
@@ -47,7 +51,8 @@ def batch_labels(benchmark_name: str, benchmark: BatchBenchmark) -> list[Labelle
             if label in benchmark.label_names:
                 position = _position(pattern, filename, where)
                 image = f"{name}-{index:05d}"
-                rows.append((image, member + index, benchmark.label_names[label], position))
+                row = (image, member + index, benchmark.label_names[label], position, side)
+                rows.append(row)
             else:
                 left_out[label] += 1
         member += n_images
@@ -61,9 +66,15 @@ def batch_labels(benchmark_name: str, benchmark: BatchBenchmark) -> list[Labelle
         )
     sources = name_sources([row[3] for row in rows], [row[0] for row in rows])
     return [
-        LabelledImage(image, path, number, label, source, *position)
-        for (image, number, label, position), source in zip(rows, sources, strict=True)
+        LabelledImage(image, path, number, label, source, *position, side)
+        for (image, number, label, position, side), source in zip(rows, sources, strict=True)
     ]
+
+
+def _side(benchmark: BatchBenchmark, batch_name: str) -> Side:
+    if benchmark.test_batch is None:
+        return ""
+    return "test" if PurePosixPath(batch_name).name == benchmark.test_batch else "train"
 
 
 def _compiled(benchmark_name: str, pattern: str | None) -> re.Pattern[str] | None:

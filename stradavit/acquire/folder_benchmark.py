@@ -5,13 +5,21 @@ import math
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from stradavit.acquire.labels import LabelledImage
+from stradavit.acquire.labels import LabelledImage, Side
 from stradavit.acquire.positions import name_sources, parse_position
 from stradavit.acquire.table import Row, read_table
 from stradavit.errors import LabelError
 from stradavit.settings.sources import FolderBenchmark
 
 logger = logging.getLogger(__name__)
+
+SIDES: dict[str, Side] = {
+    "train": "train",
+    # No protocol chooses anything by validation images, so they are there to be trained on.
+    "valid": "train",
+    "val": "train",
+    "test": "test",
+}
 
 IMAGE_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".png", ".jpg", ".jpeg")
 
@@ -25,7 +33,7 @@ def folder_labels(benchmark_name: str, benchmark: FolderBenchmark) -> list[Label
         If the label file is missing or damaged, or holds a position that is none.
     LabelError
         If it names images that are not there, names one twice, names a file outside the folder, or
-        leaves a label or a source empty.
+        leaves a label or a source empty, or names a split there is none of.
     """
     folder, csv_path = Path(benchmark.images), Path(benchmark.labels)
     if not folder.is_dir():
@@ -50,7 +58,13 @@ def folder_labels(benchmark_name: str, benchmark: FolderBenchmark) -> list[Label
     _count_unlabelled(folder, paths)
     return [
         LabelledImage(
-            image, path, None, _filled(benchmark, row, benchmark.label_column), source, *position
+            image,
+            path,
+            None,
+            _filled(benchmark, row, benchmark.label_column),
+            source,
+            *position,
+            _side(benchmark, row),
         )
         for image, path, row, source, position in zip(
             images, paths, rows, sources, positions, strict=True
@@ -59,7 +73,12 @@ def folder_labels(benchmark_name: str, benchmark: FolderBenchmark) -> list[Label
 
 
 def _columns(benchmark: FolderBenchmark) -> list[str]:
-    optional = (benchmark.source_column, benchmark.ra_column, benchmark.dec_column)
+    optional = (
+        benchmark.source_column,
+        benchmark.ra_column,
+        benchmark.dec_column,
+        benchmark.split_column,
+    )
     return [benchmark.filename_column, benchmark.label_column, *filter(None, optional)]
 
 
@@ -68,6 +87,19 @@ def _position(benchmark: FolderBenchmark, row: Row) -> tuple[float, float]:
         return math.nan, math.nan
     where = f"{benchmark.labels}, line {row.line}"
     return parse_position(row[benchmark.ra_column], row[benchmark.dec_column], where)
+
+
+def _side(benchmark: FolderBenchmark, row: Row) -> Side:
+    if benchmark.split_column is None:
+        return ""
+    found = row[benchmark.split_column]
+    if found.lower() not in SIDES:
+        raise LabelError(
+            f"{benchmark.labels}, line {row.line}: the column {benchmark.split_column!r} says "
+            f"{found!r}; expected train or test (valid and val count as train). Correct it, or "
+            "leave the row out."
+        )
+    return SIDES[found.lower()]
 
 
 def _filled(benchmark: FolderBenchmark, row: Row, column: str) -> str:

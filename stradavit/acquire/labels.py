@@ -5,11 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from stradavit.acquire.table import from_table, read_table, relative_to_table, write_table
 from stradavit.errors import LabelError
 
-COLUMNS = ("image", "path", "member", "label", "source", "ra_deg", "dec_deg")
+Side = Literal["train", "test", ""]
+"""Side of the division an image was published with; empty where there is none."""
+
+COLUMNS = ("image", "path", "member", "label", "source", "ra_deg", "dec_deg", "split")
 REMEDY = "Delete it and acquire the benchmark again."
 
 
@@ -25,6 +29,7 @@ class LabelledImage:
     label : name of the class
     source : name of the source; images of one source must share a fold
     ra_deg, dec_deg : position, NaN if unknown
+    split : side of the published division into training and test images
     """
 
     image: str
@@ -34,6 +39,7 @@ class LabelledImage:
     source: str
     ra_deg: float
     dec_deg: float
+    split: Side = ""
 
 
 def write_labels(path: Path, rows: Sequence[LabelledImage]) -> None:
@@ -50,6 +56,7 @@ def write_labels(path: Path, rows: Sequence[LabelledImage]) -> None:
                 row.source,
                 _degrees(row.ra_deg),
                 _degrees(row.dec_deg),
+                row.split,
             )
             for row in rows
         ],
@@ -79,6 +86,7 @@ def read_labels(path: Path) -> list[LabelledImage]:
                     row["source"],
                     float(row["ra_deg"] or math.nan),
                     float(row["dec_deg"] or math.nan),
+                    _side(row["split"]),
                 )
             )
         except ValueError as error:
@@ -87,6 +95,12 @@ def read_labels(path: Path) -> list[LabelledImage]:
     if repeated:
         raise LabelError(f"{path}: the image {repeated[0]!r} is named twice. {REMEDY}")
     return rows
+
+
+def _side(text: str) -> Side:
+    if text not in get_args(Side):
+        raise ValueError(f"the split is {text!r}; expected train, test or nothing")
+    return cast(Side, text)
 
 
 def _degrees(value: float) -> str:

@@ -4,7 +4,7 @@ One HDF5 file; images may differ in size, so their pixels follow each other in o
 
 - `pixels` (all pixels,) uint16, value = round(pixel * 65535);
 - `shape` (n, 2) ny, nx; `checksum` (n,); `label` (n,) index into `classes`;
-- `image`, `source` (n,) text; `position` (n, 2) right ascension and declination, deg;
+- `image`, `source`, `split` (n,) text; `position` (n, 2) right ascension and declination, deg;
 - attributes: `format`, `version`, `classes` (JSON), `excluded` (JSON: images by reason),
   `settings` (JSON of the benchmark's block), `labels_sha256`.
 """
@@ -22,7 +22,7 @@ from stradavit.cutouts.hdf5 import LazyFile
 from stradavit.cutouts.quantise import STORED, checksum, quantise, restore
 
 FORMAT = "stradavit-benchmark"
-VERSION = 2
+VERSION = 3
 REMEDY = "Delete the file and cut the benchmark again (stradavit cut-benchmark)."
 
 # An image of 150 px fills a third of a chunk, one of 512 px four of them.
@@ -42,6 +42,7 @@ class LabelledCutouts:
     labels : (n,) int64, index into `classes`
     images : unique ids
     sources : names of sources; images of one share a fold
+    splits : side of the published division, train or test; "" where there is none
     positions : (n, 2) float64 right ascension and declination, deg; NaN if unknown
     excluded : images left out, by reason
 
@@ -59,6 +60,7 @@ class LabelledCutouts:
             self.labels: NDArray[np.int64] = file["label"][()]
             self.images: list[str] = file["image"].asstr()[()].tolist()
             self.sources: list[str] = file["source"].asstr()[()].tolist()
+            self.splits: list[str] = file["split"].asstr()[()].tolist()
             self.positions: NDArray[np.float64] = file["position"][()]
             self._shapes: NDArray[np.int64] = file["shape"][()]
             self._checksums: NDArray[np.uint64] = file["checksum"][()]
@@ -67,6 +69,7 @@ class LabelledCutouts:
         self._ends = np.cumsum(self._shapes.prod(axis=1))
         lengths = {len(column) for column in (self.labels, self.images, self.sources)}
         lengths |= {len(column) for column in (self.positions, self._shapes, self._checksums)}
+        lengths.add(len(self.splits))
         if len(lengths) != 1 or not len(self._ends) or self._ends[-1] != n_pixels:
             raise self._lazy.damaged("its columns are empty or do not fit together")
 
@@ -137,7 +140,7 @@ class BenchmarkWriter:
         for name, values in columns.items():
             self._file.create_dataset(name, data=values)
         text = h5py.string_dtype()
-        for name in ("image", "source"):
+        for name in ("image", "source", "split"):
             words = [getattr(row, name) for row in self._rows]
             self._file.create_dataset(name, data=words, dtype=text)
         fixed = {"format": FORMAT, "version": VERSION, "classes": json.dumps(classes)}

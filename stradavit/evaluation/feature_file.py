@@ -13,7 +13,7 @@ from stradavit.errors import DataError
 from stradavit.evaluation.dihedral import N_ORIENTATIONS
 from stradavit.files import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Features:
     ----------
     values : (n, 8, dim) float32; orientations as in `stradavit.evaluation.dihedral.orient`
     labels : (n,) int64 into `classes`
-    classes, sources, images : as in the labelled cutouts
+    classes, sources, images, splits : as in the labelled cutouts
     provenance : hashes of encoder, benchmark and code; device and precision
     """
 
@@ -33,6 +33,7 @@ class Features:
     classes: list[str]
     sources: list[str]
     images: list[str]
+    splits: list[str]
     provenance: dict[str, str]
 
 
@@ -70,6 +71,7 @@ def read_features(path: Path) -> Features:
                 classes=names["classes"],
                 sources=names["sources"],
                 images=names["images"],
+                splits=names["splits"],
                 provenance=names["provenance"],
             )
             expected = str(file.attrs["sha256"])
@@ -92,6 +94,7 @@ def _names(features: Features) -> str:
             "classes": features.classes,
             "sources": features.sources,
             "images": features.images,
+            "splits": features.splits,
             "provenance": features.provenance,
         }
     )

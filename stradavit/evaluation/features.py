@@ -74,6 +74,7 @@ def extract_features(
             classes=list(cutouts.classes),
             sources=list(cutouts.sources),
             images=list(cutouts.images),
+            splits=list(cutouts.splits),
             provenance=provenance,
         ),
     )

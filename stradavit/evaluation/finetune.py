@@ -20,7 +20,7 @@ from stradavit.errors import TrainingError
 from stradavit.evaluation.classifier import Classifier
 from stradavit.evaluation.device import mixed_precision, prepare_device
 from stradavit.evaluation.dihedral import orient_each
-from stradavit.evaluation.folds import make_folds
+from stradavit.evaluation.folds import Split, repeated_folds
 from stradavit.evaluation.images import resized_images
 from stradavit.evaluation.kept_folds import read_outcome, write_outcome
 from stradavit.evaluation.layer_rates import parameter_groups
@@ -44,26 +44,25 @@ from stradavit.progress import progress
 from stradavit.provenance import code_hash
 from stradavit.settings.evaluation import FinetuneSettings, FoldSettings
 from stradavit.settings.training import LoaderSettings
+from stradavit.training.optimiser import AdamW
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What all folds of a benchmark share.
+    """What all folds of a benchmark share, whatever is held out.
 
     Parameters
     ----------
     pixels : (n, 1, side, side) float32, resized, on the processor
     labels : (n,) int64, on the processor
-    fold_of : (n,) fold each image is held out in
     preprocessing, channels : how pixels become the encoder's input
     device : where to train
     """
 
     pixels: Tensor
     labels: Tensor
-    fold_of: NDArray[np.int64]
     preprocessing: Preprocessing
     channels: int
     device: torch.device
@@ -107,7 +106,7 @@ def finetune(
     """
     device = prepare_device(loader)
     cutouts = LabelledCutouts(benchmark_path)
-    fold_of = make_folds(cutouts, folds)
+    planned = list(repeated_folds(cutouts, folds, settings.repeats))
     labels = np.asarray(cutouts.labels, dtype=np.int64)
     n_classes = len(cutouts.classes)
     recorded = {
@@ -134,23 +133,21 @@ def finetune(
     )
     material: Material | None = None
     outcomes = []
-    train_sizes = [int((fold_of != fold).sum()) for fold in range(folds.count)]
-    steps = [settings.epochs * math.ceil(n / settings.batch_size) for n in train_sizes]
+    steps = [settings.epochs * math.ceil(len(s.train) / settings.batch_size) for s in planned]
     bar: tqdm[None] = progress(total=sum(steps), desc=" on ".join(names), unit="update")
     with bar:
-        for fold in range(folds.count):
-            kept_path = finished_dir / f"fold_{fold}.json"
+        for split, n_steps in zip(planned, steps, strict=True):
+            kept_path = finished_dir / f"repeat_{split.repeat}_fold_{split.fold}.json"
             if kept_path.is_file():
-                log.info("fold %d was finished before: %s", fold, kept_path)
-                bar.update(steps[fold])
+                log.info("%s was finished before: %s", _name(split), kept_path)
+                bar.update(n_steps)
                 outcomes.append(read_outcome(kept_path))
                 continue
             loaded = load_encoder(encoder_dir)
             if material is None:
-                material = _material(loaded, cutouts, labels, fold_of, device)
-            train = np.flatnonzero(fold_of != fold)
-            weights = balanced_weights(labels, train, n_classes, class_weights)
-            outcome = train_fold(loaded, material, fold, weights, settings, bar.update)
+                material = _material(loaded, cutouts, labels, device)
+            weights = balanced_weights(labels, split.train, n_classes, class_weights)
+            outcome = train_fold(loaded, material, split, weights, settings, bar.update)
             write_outcome(kept_path, outcome)
             outcomes.append(outcome)
     write_outcomes(
@@ -171,7 +168,7 @@ def finetune(
 def train_fold(
     loaded: LoadedEncoder,
     material: Material,
-    fold: int,
+    split: Split,
     class_weights: NDArray[np.float64],
     settings: FinetuneSettings,
     advance: Callable[[int], object] = lambda _: None,
@@ -190,16 +187,15 @@ def train_fold(
     Raises
     ------
     TrainingError
-        If a loss or gradient is not finite, naming fold, epoch and update.
+        If a loss or gradient is not finite, naming repeat, fold, epoch and update.
     """
-    train = np.flatnonzero(material.fold_of != fold)
-    test = np.flatnonzero(material.fold_of == fold)
+    train, test, draw = split.train, split.test, split.draw
     device, labels = material.device, material.labels
     weights = torch.from_numpy(class_weights).float()
-    initial = head_weights(loaded.encoder.width, len(class_weights), settings.seed, fold)
+    initial = head_weights(loaded.encoder.width, len(class_weights), settings.seed, draw)
     model = Classifier(loaded.encoder, torch.from_numpy(initial), settings.head_dropout).to(device)
     groups = parameter_groups(model.encoder, model.head, settings)
-    optimiser = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
+    optimiser = AdamW(groups, settings.betas)
     parameters = [parameter for group in groups for parameter in group["params"]]
     n_steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
     step = 0
@@ -207,9 +203,9 @@ def train_fold(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(settings.epochs):
             model.train()
-            torch.manual_seed(torch_seed(settings.seed, fold, epoch, DROPOUT))
-            order = training_order(settings.seed, fold, epoch, train)
-            turns = training_orientations(settings.seed, fold, epoch, len(labels))
+            torch.manual_seed(torch_seed(settings.seed, draw, epoch, DROPOUT))
+            order = training_order(settings.seed, draw, epoch, train)
+            turns = training_orientations(settings.seed, draw, epoch, len(labels))
             losses = []
             for batch in batches(order, settings.batch_size):
                 factor = cosine_with_warmup(step, n_steps, settings.warmup_fraction)
@@ -230,7 +226,7 @@ def train_fold(
                 norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm))
                 if not math.isfinite(loss) or not math.isfinite(norm):
                     raise TrainingError(
-                        f"fine-tuning, fold {fold}, epoch {epoch}, update {step}: the loss is "
+                        f"fine-tuning, {_name(split)}, epoch {epoch}, update {step}: the loss is "
                         f"{loss}, the gradient norm {norm}. Lower "
                         "evaluation.finetune.learning_rate or clip_norm, or set "
                         "evaluation.finetune.precision to fp32."
@@ -243,8 +239,12 @@ def train_fold(
     probabilities = _predict(model, material, test, settings)
     predicted = probabilities.argmax(axis=1)
     score = macro_f1(confusion_matrix(labels[test].numpy(), predicted, len(weights)))
-    log.info("fold %d: last loss %.4f, macro-F1 %.4f", fold, curve[-1], score)
-    return FoldOutcome(fold, len(train), test, probabilities, {"loss": curve})
+    log.info("%s: last loss %.4f, macro-F1 %.4f", _name(split), curve[-1], score)
+    return FoldOutcome(split.fold, len(train), test, probabilities, {"loss": curve}, split.repeat)
+
+
+def _name(split: Split) -> str:
+    return f"repeat {split.repeat}, fold {split.fold}"
 
 
 @torch.inference_mode()
@@ -265,14 +265,12 @@ def _material(
     loaded: LoadedEncoder,
     cutouts: LabelledCutouts,
     labels: NDArray[np.int64],
-    fold_of: NDArray[np.int64],
     device: torch.device,
 ) -> Material:
     preprocessing = loaded.preprocessing
     return Material(
         pixels=resized_images(cutouts, range(len(cutouts)), preprocessing.image_px),
         labels=torch.from_numpy(labels),
-        fold_of=fold_of,
         preprocessing=preprocessing,
         channels=loaded.encoder.channels,
         device=device,

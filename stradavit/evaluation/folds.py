@@ -1,6 +1,7 @@
 """Stratified folds in which the images of one source stay together (paper, section 9.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -30,13 +31,54 @@ class Labelled(Protocol):
         """Unique id of each image."""
 
 
-def make_folds(benchmark: Labelled, settings: FoldSettings) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Split:
+    """One division of a benchmark into training and test images.
+
+    Parameters
+    ----------
+    repeat : how often all folds had been drawn before
+    fold : number of the fold that is held out
+    draw : number of the split among all of a protocol's; seeds what its training draws
+    train, test : numbers of the images, ascending
+    """
+
+    repeat: int
+    fold: int
+    draw: int
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def repeated_folds(
+    benchmark: Labelled, settings: FoldSettings, repeats: int = 1
+) -> Iterator[Split]:
+    """Every fold of every repeat, in that order.
+
+    Raises
+    ------
+    LabelError
+        As `make_folds` does.
+    """
+    for repeat in range(repeats):
+        fold_of = make_folds(benchmark, settings, repeat)
+        for fold in range(settings.count):
+            train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            yield Split(repeat, fold, repeat * settings.count + fold, train, test)
+
+
+def make_folds(benchmark: Labelled, settings: FoldSettings, repeat: int = 0) -> NDArray[np.int64]:
     """The fold each image is held out in.
 
     Where every source has one image these are the folds of scikit-learn's ``StratifiedKFold(count,
     shuffle=True, random_state=seed)``, the paper's; where one has several, those of
     ``StratifiedGroupKFold``, so that no source is both trained on and tested on (the published
     setup mixed FIRST and NVSS images of the same MiraBest sources).
+
+    Parameters
+    ----------
+    repeat : 0 takes the seed as it is, the paper's folds; a further repeat takes a seed derived
+        from both numbers, hence other folds than any small seed of another run
 
     Returns
     -------
@@ -47,6 +89,9 @@ def make_folds(benchmark: Labelled, settings: FoldSettings) -> NDArray[np.int64]
     LabelError
         If a class has fewer sources than folds, or cannot be spread over two folds.
     """
+    if repeat > 0:
+        derived = np.random.SeedSequence((settings.seed, repeat)).generate_state(1)[0]
+        settings = settings.model_copy(update={"seed": int(derived)})
     labels = np.asarray(benchmark.labels, dtype=np.int64)
     _, groups = np.unique(np.asarray(benchmark.sources, dtype=np.str_), return_inverse=True)
     _check_sources_per_class(benchmark.classes, labels, groups, settings.count)

@@ -13,6 +13,7 @@ def write_outcome(path: Path, outcome: FoldOutcome) -> None:
     write_json(
         path,
         {
+            "repeat": outcome.repeat,
             "fold": outcome.fold,
             "n_train": outcome.n_train,
             "test": outcome.test.tolist(),
@@ -26,6 +27,7 @@ def read_outcome(path: Path) -> FoldOutcome:
     """A kept fold; probabilities come back bit for bit."""
     kept = read_json(path)
     return FoldOutcome(
+        repeat=kept["repeat"],
         fold=kept["fold"],
         n_train=kept["n_train"],
         test=np.array(kept["test"], dtype=np.int64),

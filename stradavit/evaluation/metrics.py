@@ -27,6 +27,8 @@ class FoldOutcome:
     test : (m,) numbers of the held-out images
     probabilities : (m, n_classes), rows sum to 1
     curves : one value per epoch each, for looking at; nothing is selected by them
+    repeat : how often all folds had been drawn before; where folds are not drawn, the number of
+        the training
     """
 
     fold: int
@@ -34,6 +36,7 @@ class FoldOutcome:
     test: NDArray[np.int64]
     probabilities: NDArray[np.floating[Any]]
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    repeat: int = 0
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -50,10 +53,13 @@ def confusion_matrix(
     return pairs.reshape(n_classes, n_classes).astype(np.int64)
 
 
-def f1_per_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """2 TP / (2 TP + FP + FN) of each class; 0 for a class neither present nor predicted."""
-    hits = 2.0 * np.diag(confusion)
-    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+def f1_per_class(confusion: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN) of each class; 0 for a class neither present nor predicted.
+
+    (..., n_classes, n_classes) counts to (..., n_classes): one matrix, or a stack of them.
+    """
+    hits = 2.0 * np.diagonal(confusion, axis1=-2, axis2=-1)
+    total = confusion.sum(axis=-2) + confusion.sum(axis=-1)
     # Where the denominator is 0 so is the numerator.
     f1: NDArray[np.float64] = hits / np.maximum(total, 1)
     return f1
@@ -94,24 +100,67 @@ def write_outcomes(
     settings: Mapping[str, Any],
     code: str,
     provenance: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the metrics (JSON) at `out_path` and one row per image beside it (CSV).
+    """Write the metrics (JSON) at `out_path` and one row per held-out image beside it (CSV).
 
     Parameters
     ----------
     benchmark : labels, sources and names of the images
-    outcomes : one per fold; together they hold every image out once
+    outcomes : one per fold and repeat; a repeat holds an image out once at most
     names : of the encoder and of the benchmark
     settings : all that decided the numbers, as JSON values
     code : hash of the modules that made them
     provenance : hashes of the inputs, device, precision
+    extra : further entries of the metrics file
     """
-    labels, classes = np.asarray(benchmark.labels), list(benchmark.classes)
-    folds = []
+    outcomes = sorted(outcomes, key=lambda outcome: (outcome.repeat, outcome.fold))
+    folds = fold_records(benchmark, outcomes)
+    # The table of predictions first: where there are metrics, there are predictions.
+    _write_predictions(predictions_path(out_path), benchmark, outcomes)
+    write_json(
+        out_path,
+        {
+            **cell_record(benchmark, names, protocol, settings, code, provenance),
+            "folds": folds,
+            **mean_scores(folds),
+            "confusion": np.sum([fold["confusion"] for fold in folds], axis=0).tolist(),
+            **(extra or {}),
+        },
+    )
+
+
+def cell_record(
+    benchmark: Labelled,
+    names: tuple[str, str],
+    protocol: str,
+    settings: Mapping[str, Any],
+    code: str,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What every metrics file begins with, whatever was scored (parameters: `write_outcomes`)."""
+    return {
+        "encoder": names[0],
+        "benchmark": names[1],
+        "protocol": protocol,
+        "classes": list(benchmark.classes),
+        "n_images": len(benchmark.labels),
+        "n_sources": len(set(benchmark.sources)),
+        "settings": dict(settings),
+        "code": code,
+        "provenance": {**provenance, "libraries": {name: version(name) for name in LIBRARIES}},
+    }
+
+
+def fold_records(benchmark: Labelled, outcomes: Sequence[FoldOutcome]) -> list[dict[str, Any]]:
+    """The entry of each outcome in the list `folds` of a metrics file."""
+    labels, n_classes = np.asarray(benchmark.labels), len(benchmark.classes)
+    records = []
     for outcome in outcomes:
-        confusion = confusion_matrix(labels[outcome.test], outcome.predicted, len(classes))
-        folds.append(
+        confusion = confusion_matrix(labels[outcome.test], outcome.predicted, n_classes)
+        records.append(
             {
+                "repeat": outcome.repeat,
                 "fold": outcome.fold,
                 "n_train": outcome.n_train,
                 "n_test": len(outcome.test),
@@ -121,42 +170,33 @@ def write_outcomes(
                 "curves": {name: list(values) for name, values in outcome.curves.items()},
             }
         )
-    # The table of predictions first: where there are metrics, there are predictions.
-    _write_predictions(predictions_path(out_path), benchmark, outcomes)
-    write_json(
-        out_path,
-        {
-            "encoder": names[0],
-            "benchmark": names[1],
-            "protocol": protocol,
-            "classes": classes,
-            "n_images": len(labels),
-            "n_sources": len(set(benchmark.sources)),
-            "settings": dict(settings),
-            "code": code,
-            "provenance": {
-                **provenance,
-                "libraries": {name: version(name) for name in LIBRARIES},
-            },
-            "folds": folds,
-            "macro_f1": mean_and_std([fold["macro_f1"] for fold in folds]),
-            "weighted_f1": mean_and_std([fold["weighted_f1"] for fold in folds]),
-            "confusion": np.sum([fold["confusion"] for fold in folds], axis=0).tolist(),
-        },
-    )
+    return records
+
+
+def mean_scores(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and spread of both scores over entries of `fold_records`."""
+    return {
+        score: mean_and_std([fold[score] for fold in folds])
+        for score in ("macro_f1", "weighted_f1")
+    }
 
 
 def _write_predictions(path: Path, benchmark: Labelled, outcomes: Sequence[FoldOutcome]) -> None:
-    """Columns image, source, fold, label, predicted, p_<class>…, in the benchmark's order."""
+    """Columns image, source, repeat, fold, label, predicted, p_<class>…; a repeat after the other,
+    images in the benchmark's order.
+    """
     classes = benchmark.classes
-    rows: dict[int, list[object]] = {}
+    rows: dict[tuple[int, int], list[object]] = {}
     for outcome in outcomes:
         for image, predicted, p in zip(
             outcome.test.tolist(), outcome.predicted, outcome.probabilities, strict=True
         ):
-            rows[image] = [
+            place = outcome.repeat, image
+            assert place not in rows, "a repeat holds an image out once"
+            rows[place] = [
                 benchmark.images[image],
                 benchmark.sources[image],
+                outcome.repeat,
                 outcome.fold,
                 classes[int(benchmark.labels[image])],
                 classes[predicted],
@@ -165,5 +205,5 @@ def _write_predictions(path: Path, benchmark: Labelled, outcomes: Sequence[FoldO
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         probabilities = [f"p_{name}" for name in classes]
-        writer.writerow(["image", "source", "fold", "label", "predicted", *probabilities])
-        writer.writerows(rows[image] for image in sorted(rows))
+        writer.writerow(["image", "source", "repeat", "fold", "label", "predicted", *probabilities])
+        writer.writerows(rows[place] for place in sorted(rows))

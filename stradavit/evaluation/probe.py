@@ -7,6 +7,7 @@ saves nothing and rounds the logits to three digits.
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.evaluation.feature_file import read_features
-from stradavit.evaluation.folds import make_folds
+from stradavit.evaluation.folds import repeated_folds
 from stradavit.evaluation.metrics import FoldOutcome, confusion_matrix, macro_f1, write_outcomes
 from stradavit.evaluation.recipe import (
     ClassWeights,
@@ -53,15 +54,16 @@ def probe(
     out_path : metrics (JSON); the predictions lie beside it as ``<name>.predictions.csv``
     """
     features = read_features(features_path)
-    fold_of = make_folds(features, folds)
     outcomes = []
-    for fold in range(folds.count):
-        train = np.flatnonzero(fold_of != fold)
+    for split in repeated_folds(features, folds, settings.repeats):
+        train, test = split.train, split.test
         weights = balanced_weights(features.labels, train, len(features.classes), class_weights)
-        outcomes.append(
-            train_probe(features.values, features.labels, fold_of, fold, weights, settings)
+        outcome = train_probe(
+            features.values, features.labels, train, test, split.draw, weights, settings
         )
-        log.info("fold %d: macro-F1 %.4f", fold, outcomes[-1].curves["macro_f1"][-1])
+        outcomes.append(replace(outcome, repeat=split.repeat, fold=split.fold))
+        score = outcome.curves["macro_f1"][-1]
+        log.info("repeat %d, fold %d: macro-F1 %.4f", split.repeat, split.fold, score)
     write_outcomes(
         out_path,
         features,
@@ -81,39 +83,50 @@ def probe(
 def train_probe(
     values: Floats,
     labels: NDArray[np.int64],
-    fold_of: NDArray[np.int64],
-    fold: int,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    draw: int,
     class_weights: NDArray[np.float64],
     settings: ProbeSettings,
+    epochs: int | None = None,
 ) -> FoldOutcome:
-    """Train one linear layer on the features of a fold's training images.
+    """Train one linear layer on the features of the training images.
 
     The features are taken as they are: no normalisation, which would be a further layer. In each
     epoch an image comes in one drawn orientation; held-out images in their own. AdamW, cosine with
-    warm-up per update, clipped gradient, the model of the last epoch.
+    warm-up per update, clipped gradient, the model of the last epoch. Where there are fewer
+    training images than `batch_size`, all of them are the batch.
 
     Parameters
     ----------
     values : (n, 8, dim) floats; their type is the type of all arithmetic
     labels : (n,)
-    fold_of : (n,) fold each image is held out in
-    fold : the fold to hold out
+    train, test : numbers of the images to train on and to hold out
+    draw : seeds, with the settings, order, orientations and initial layer; in the paper's folds
+        the number of the fold
     class_weights : (n_classes,) weights of the cross-entropy
+    epochs : instead of those of the settings; the curves keep about as many values as those
+
+    Returns
+    -------
+    outcome whose `fold` is `draw`: the caller knows what it stands for
     """
-    train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    n_epochs = settings.epochs if epochs is None else epochs
     n_classes, dim = len(class_weights), values.shape[2]
     weights = class_weights.astype(values.dtype)
     # Weights of the layer and, in the last column, its bias.
     layer = np.zeros((n_classes, dim + 1), values.dtype)
-    layer[:, :-1] = head_weights(dim, n_classes, settings.seed, fold)
+    layer[:, :-1] = head_weights(dim, n_classes, settings.seed, draw)
     optimiser = AdamW(layer, settings)
-    n_steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
+    n_steps = n_epochs * math.ceil(len(train) / settings.batch_size)
     curves: dict[str, list[float]] = {"loss": [], "macro_f1": []}
     probabilities = softmax_regression(layer, values[test, 0])
-    for epoch in range(settings.epochs):
-        order = training_order(settings.seed, fold, epoch, train)
-        turns = training_orientations(settings.seed, fold, epoch, len(values))
-        losses = []
+    # With few images an epoch is one update: held-out images are not looked at after each.
+    look_every = max(1, n_epochs // settings.epochs)
+    losses: list[float] = []
+    for epoch in range(n_epochs):
+        order = training_order(settings.seed, draw, epoch, train)
+        turns = training_orientations(settings.seed, draw, epoch, len(values))
         for batch in batches(order, settings.batch_size):
             seen, truth = values[batch, turns[batch]], labels[batch]
             loss, gradient = loss_and_gradient(layer, seen, truth, weights)
@@ -121,11 +134,14 @@ def train_probe(
             factor = cosine_with_warmup(optimiser.step, n_steps, settings.warmup_fraction)
             optimiser.update(gradient, settings.learning_rate * factor)
             losses.append(loss)
+        if (epoch + 1) % look_every and epoch + 1 < n_epochs:
+            continue
         probabilities = softmax_regression(layer, values[test, 0])
         confusion = confusion_matrix(labels[test], probabilities.argmax(axis=1), n_classes)
         curves["loss"].append(float(np.mean(losses)))
+        losses = []
         curves["macro_f1"].append(macro_f1(confusion))
-    return FoldOutcome(fold, len(train), test, probabilities, curves)
+    return FoldOutcome(draw, len(train), test, probabilities, curves)
 
 
 def softmax_regression(layer: Floats, features: Floats) -> Floats:

@@ -14,7 +14,7 @@ ClassWeights = Literal["training_fold", "whole_benchmark"]
 HEAD_INIT_STD = 0.02
 
 # Each draw has its own stream; adding one must not shift the others.
-ORDER, ORIENTATION, HEAD, DROPOUT = range(4)
+ORDER, ORIENTATION, HEAD, DROPOUT, BUDGET, RESAMPLE = range(6)
 
 
 def training_order(seed: int, fold: int, epoch: int, train: NDArray[np.int64]) -> NDArray[np.int64]:

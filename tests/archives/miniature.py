@@ -15,7 +15,8 @@ import numpy as np
 from astropy.io import fits
 
 from stradavit.models.stages import acquire_encoder
-from stradavit.settings.sources import SDC1_SHARES, Architecture, ScratchEncoder
+from stradavit.settings.encoders import Architecture, ScratchEncoder
+from stradavit.settings.sources import SDC1_SHARES
 
 from . import fake_mgcls, fake_sdc1
 from .fake_casda import FakeCasda, Image
@@ -44,6 +45,7 @@ from .test_rgz import place as rgz_place
 HUB_REPO = "facebook/vit-mae-base"
 LOTSS_FIELDS = ("P000+23", "P000+31", "P124+62")
 N_RGZ, N_HORTON, N_MIRABEST = 36, 24, 24
+N_MIRABEST_TEST = 6
 RGZ_WITHOUT_IMAGE, HORTON_WITHOUT_IMAGE = 7, 5
 # Answers shorter than this are never files of their own.
 SMALLEST_FILE = 600
@@ -160,8 +162,8 @@ def vit_mae(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def mirabest_batch(side_px: int = 24) -> bytes:
-    """One pickled batch of sources of two classes: one blob, or two."""
+def mirabest_batches(side_px: int = 24) -> dict[str, bytes]:
+    """Two pickled batches, for training and testing; two classes of sources: one blob, or two."""
     rng = np.random.default_rng(3)
     labels = [number % 2 for number in range(N_MIRABEST)]
     y, x = np.mgrid[:side_px, :side_px]
@@ -171,8 +173,12 @@ def mirabest_batch(side_px: int = 24) -> bytes:
             image += (200 * np.exp(-((y - 12) ** 2 + (x - x0) ** 2) / 6.0)).astype(np.uint8)
     names = [f"100_{200 + n:07.3f}_+{10 + n:07.3f}_0.1.png" for n in range(N_MIRABEST)]
     flat = images.reshape(N_MIRABEST, -1)
-    content = {"data": flat, "labels": labels, "filenames": names, "batch_label": "batch 1"}
-    return pickle.dumps(content, 4)
+    batches = {}
+    of_batch = {"data_batch_1": slice(N_MIRABEST_TEST, None), "test_batch": slice(N_MIRABEST_TEST)}
+    for name, some in of_batch.items():
+        content = {"data": flat[some], "labels": labels[some], "filenames": names[some]}
+        batches[name] = pickle.dumps({**content, "batch_label": name}, 4)
+    return batches
 
 
 def rgz_table() -> bytes:
@@ -200,8 +206,8 @@ def world() -> Iterator[World]:
     shares = fake_sdc1.sample(256)
     with tempfile.TemporaryDirectory() as folder:
         hub = FakeHub(files=vit_mae(Path(folder)), repo=HUB_REPO)
-    batch = mirabest_batch()
-    mirabest_tar = mirabest_packed({"data_batch_1": batch})
+    batches = mirabest_batches()
+    mirabest_tar = mirabest_packed(batches)
     archive = {"RGZ_DR1_tables.tar.gz": rgz_packed(rgz_table())}
     apps: dict[str, App] = {
         "mgcls": FakeMgcls(objects),
@@ -246,7 +252,8 @@ def world() -> Iterator[World]:
             "mirabest": url["mirabest"],
         }
         sizes = {name: len(shares[token][1]) for name, token in SDC1_SHARES.items()}
-        digests = {"F": {"archive": md5(mirabest_tar), "data_batch_1": md5(batch)}}
+        of_batches = {name: md5(raw) for name, raw in batches.items()}
+        digests = {"F": {"archive": md5(mirabest_tar), **of_batches}}
         overlay = {
             "archives": {"urls": urls},
             "surveys": {"sdc1": {"bytes": sizes}},

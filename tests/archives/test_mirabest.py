@@ -127,6 +127,8 @@ def test_confident_first_images_are_those_of_a_naive_reading(tmp_path: Path) -> 
     assert len(rows) == len(expected) == 8 * 5
     assert [row.image for row in rows] == [image for image, *_ in expected]
     assert [row.label for row in rows] == ["FR " + "I" * first for _, first, *_ in expected]
+    sides = ["test" if "test_batch" in image else "train" for image, *_ in expected]
+    assert [row.split for row in rows] == sides and sides.count("test") == 5
     assert [(row.ra_deg, row.dec_deg) for row in rows] == [place for *_, place, _ in expected]
     pixels = [image for _, image in labelled_images(rows, SIDE, 100)]
     np.testing.assert_array_equal(pixels, [image for *_, image in expected])
@@ -135,6 +137,7 @@ def test_confident_first_images_are_those_of_a_naive_reading(tmp_path: Path) -> 
 def test_images_of_two_telescopes_share_a_source(tmp_path: Path) -> None:
     rows = rows_of(acquirer(release=("F", "N", "F")), tmp_path)
     assert len(rows) == len({row.image for row in rows}) == 2 * 8 * 5
+    assert {row.split for row in rows} == {""}
     sources: dict[str, list[str]] = {}
     for row in rows:
         sources.setdefault(row.source, []).append(row.image)
@@ -142,6 +145,25 @@ def test_images_of_two_telescopes_share_a_source(tmp_path: Path) -> None:
     for images in sources.values():
         first, second = sorted(images)
         assert first.replace("F-", "N-") == second
+
+
+def test_the_pool_of_the_paper_is_both_telescopes_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pooled = rows_of(acquirer(release=("full",), pooled_as_in_paper=True), tmp_path / "paper")
+    assert (
+        "mirabest: pools the releases F and N: 80 images of 40 sources, 40 of which have more than "
+        "one image" in caplog.text
+    )
+    both = rows_of(acquirer(release=("F", "N")), tmp_path / "both")
+    assert [(row.image, row.source) for row in pooled] == [(row.image, row.source) for row in both]
+    benchmark = MiraBestBenchmark(source="mirabest", pooled_as_in_paper=True)
+    assert benchmark.note is not None and "F and N, which show the same sources" in benchmark.note
+    assert not benchmark.publishes_split
+    alone = MiraBestBenchmark(source="mirabest")
+    assert alone.publishes_split and alone.note is None
+    with pytest.raises(ValueError, match="pooled_as_in_paper needs filename_pattern"):
+        MiraBestBenchmark(source="mirabest", pooled_as_in_paper=True, filename_pattern=None)
 
 
 def test_only_wanted_releases_are_fetched_and_only_once(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import tarfile
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +35,9 @@ def acquire(
 ) -> list[LabelledImage]:
     """Labelled images of the wanted releases; images of one place on the sky share a source.
 
+    Several releases are pooled, as the paper did with F and N; of their divisions into training
+    and test images nothing is then left.
+
     Raises
     ------
     DataError
@@ -42,7 +46,7 @@ def acquire(
         If no label has a name, or no file name holds a position.
     """
     rows: list[LabelledImage] = []
-    for name in dict.fromkeys(benchmark.release):
+    for name in benchmark.releases:
         release = _release(name, benchmark.digests)
         path = _fetched(benchmark_name, name, release, web, urls, folder)
         check_batches(path, release)
@@ -68,7 +72,29 @@ def acquire(
         )
     # Releases show the same sources: the second telescope's image must not be in another fold.
     sources = name_sources(positions, [row.image for row in rows])
-    return [replace(row, source=source) for row, source in zip(rows, sources, strict=True)]
+    rows = [replace(row, source=source) for row, source in zip(rows, sources, strict=True)]
+    if benchmark.publishes_split:
+        return rows
+    _warn_of_pool(benchmark_name, benchmark, rows)
+    return [replace(row, split="") for row in rows]
+
+
+def _warn_of_pool(
+    benchmark_name: str, benchmark: MiraBestBenchmark, rows: list[LabelledImage]
+) -> None:
+    """Say how many sources the pooled releases share: what they are is not what they seem."""
+    n_images = Counter(row.source for row in rows)
+    logger.warning(
+        "%s: pools the releases %s: %d images of %d sources, %d of which have more than one image. "
+        "Folds keep the images of a source together, as the paper's did not; still, there are "
+        "fewer objects than images, seen by telescopes of different resolution. The published "
+        "divisions into training and test images are given up.",
+        benchmark_name,
+        " and ".join(benchmark.releases),
+        len(rows),
+        len(n_images),
+        sum(count > 1 for count in n_images.values()),
+    )
 
 
 def _release(name: str, digests: dict[str, dict[str, str]] | None) -> Release:

@@ -2,9 +2,11 @@
 
 Classes differ in shape alone: size, brightness, signal-to-noise, sky coverage, image side and
 neighbours are drawn from the same distributions for all (see `matching`). Some sources have two
-images, of different noise, so that folds must be grouped by source.
+images, of different noise, so that folds must be grouped by source. Where the real benchmark is
+published divided into training and test images, so is the drawn one.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from stradavit.acquire.labels import Side
 from stradavit.acquire.simulated import instrument as telescope
 from stradavit.acquire.simulated.instrument import INSTRUMENTS, Image, Instrument
 from stradavit.acquire.simulated.islands import BRIDGES, draw_islands, is_clear
@@ -22,6 +25,10 @@ from stradavit.acquire.simulated.sky import benchmark_positions, generator
 
 SECOND_EPOCH_SHARE = 0.15
 MIN_SOURCES_PER_CLASS = 3
+
+# Of MiraBest, 104 of 833 images are for testing. Of each class here, every eighth source.
+DIVIDED = ("mirabest",)
+TEST_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,17 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class SimulatedImage:
-    """One drawn image: `path` of the FITS file, its class, its source and (ra, dec) of that."""
+    """One drawn image: `path` of the FITS file, its class, its source and (ra, dec) of that.
+
+    `split` is as in `LabelledImage`.
+    """
 
     image: str
     path: Path
     label: str
     source: str
     position_deg: tuple[float, float]
+    split: Side
 
 
 def class_counts(like: str, images_per_class: int) -> dict[str, int]:
@@ -104,11 +115,14 @@ def draw_benchmark(
     instrument = INSTRUMENTS[kind.instrument]
     folder.mkdir(parents=True, exist_ok=True)
     plan = list(_plan(like, images_per_class, seed))
+    of_class: Counter[str] = Counter()
     for (name, number, n_epochs), (ra, dec) in zip(
         plan, benchmark_positions(like, len(plan), seed), strict=True
     ):
         source = f"{like}-{number:05d}"
         sky = draw_source(like, name, number, seed)
+        side = _side(like, of_class[name])
+        of_class[name] += 1
         for epoch in range(n_epochs):
             rng = generator(seed, like, number, "epoch", epoch)
             image = f"{source}-e{epoch}"
@@ -118,7 +132,14 @@ def draw_benchmark(
             hdu = fits.PrimaryHDU(pixels.astype(instrument.dtype), cards)
             # Whole or absent as a set: labels.csv, written last, is what vouches for these.
             hdu.writeto(path, overwrite=True)
-            yield SimulatedImage(image, path, name, source, (float(ra), float(dec)))
+            yield SimulatedImage(image, path, name, source, (float(ra), float(dec)), side)
+
+
+def _side(like: str, number_in_class: int) -> Side:
+    """Side of a source, all of whose images are on it; sources come in random order."""
+    if like not in DIVIDED:
+        return ""
+    return "train" if number_in_class % TEST_EVERY else "test"
 
 
 def _plan(like: str, images_per_class: int, seed: int) -> Iterator[tuple[str, int, int]]:

@@ -222,6 +222,13 @@ def test_labels_are_keyed_on_batch_and_index_not_on_names(
     assert rows[1].source == rows[4].source
     assert (rows[1].ra_deg, rows[1].dec_deg) == (123.456, 1.0)
     assert math.isnan(rows[2].ra_deg) and rows[2].source != rows[5].source
+    # What lies in test_batch is for testing, unless the settings say otherwise.
+    assert [row.split for row in rows] == ["train"] * 3 + ["test"] * 3
+    sides = {
+        name: [row.split for row in acquire(folder, tmp_path / "raw", test_batch=name)]
+        for name in (None, "data_batch_1")
+    }
+    assert sides == {None: [""] * 6, "data_batch_1": ["test"] * 3 + ["train"] * 3}
     # `member` counts through the images in the order they are read.
     images = list(iter_batch_images(rows[4].path, SIDE))
     np.testing.assert_array_equal(images[rows[4].member or 0], IMAGES[1])
@@ -253,6 +260,8 @@ def test_real_mirabest(shared_data: Path, tmp_path: Path) -> None:
     distance = np.abs(found[:, None] - catalogue[None]).max(axis=2).min(axis=1)
     assert distance.max() < 0.001
     assert len({row.source for row in rows}) == 792
+    # An older release than F of Porter & Scaife, which is divided into 729 and 104.
+    assert [sum(row.split == side for row in rows) for side in ("train", "test")] == [704, 88]
     # Six images are all zero although they carry a label; they are read like all others.
     assert sum(not image.any() for image in images) == 6
 

@@ -51,6 +51,28 @@ def test_column_names_the_source(folder: Path) -> None:
     assert [row.source for row in rows] == ["s1", "s1"]
 
 
+def test_column_names_the_side_of_the_published_split(folder: Path) -> None:
+    text = "filename,label,side\na.png,X,Train\nb.png,Y,TEST\nsub/c.fits,Y,{}\n"
+    columns = {"ra_column": None, "dec_column": None, "split_column": "side"}
+    for validation in ("valid", "Val"):
+        rows = acquire(folder, text.format(validation), **columns)
+        assert [row.split for row in rows] == ["train", "test", "train"]
+    for wrong in ("holdout", ""):
+        match = rf"labels\.csv, line 4: the column 'side' says '{wrong}'; expected train or test"
+        with pytest.raises(LabelError, match=match):
+            acquire(folder, text.format(wrong), **columns)
+    rows = acquire(folder, text.format("holdout"), ra_column=None, dec_column=None)
+    assert [row.split for row in rows] == ["", "", ""]
+
+
+def test_side_that_is_none_is_told(folder: Path) -> None:
+    acquire(folder, HEADER + "a.png,X,,\n")
+    path = folder.parent / "raw" / "labels.csv"
+    path.write_text(path.read_text().rstrip() + "both\n")
+    with pytest.raises(LabelError, match=r"line 2: the split is 'both'; expected train, test"):
+        read_labels(path)
+
+
 def test_unknown_images_are_counted_and_named(folder: Path) -> None:
     text = HEADER + "a.png,X,,\n" + "".join(f"n{k}.png,X,,\n" for k in range(5))
     match = (

@@ -100,6 +100,20 @@ def test_some_sources_have_two_images_of_different_noise(
     assert np.median(likeness) > 0.5 and min(likeness) > 0.2
 
 
+def test_mirabest_is_divided_as_the_real_one_and_its_sources_are_on_one_side(
+    drawn: dict[str, list[LabelledImage]],
+) -> None:
+    assert {row.split for like in BENCHMARK_KINDS[1:] for row in drawn[like]} == {""}
+    sides: dict[str, set[str]] = {}
+    for row in drawn["mirabest"]:
+        sides.setdefault(row.source, set()).add(row.split)
+    assert all(len(side) == 1 for side in sides.values())
+    for name in class_counts("mirabest", 1):
+        of_class = {row.source for row in drawn["mirabest"] if row.label == name}
+        n_test = sum(sides[source] == {"test"} for source in of_class)
+        assert n_test == math.ceil(len(of_class) / 8)
+
+
 def test_same_seed_same_pixels_and_seeds_differ(tmp_path: Path) -> None:
     def draw(seed: int, name: str) -> list[LabelledImage]:
         benchmark = SimulatedBenchmark(

@@ -12,7 +12,7 @@ import pytest
 from stradavit.acquire.labels import LabelledImage
 from stradavit.cutouts.benchmark import BenchmarkWriter
 from stradavit.models.stages import acquire_encoder
-from stradavit.settings.sources import Architecture, ScratchEncoder
+from stradavit.settings.encoders import Architecture, ScratchEncoder
 
 
 @pytest.fixture(scope="session")

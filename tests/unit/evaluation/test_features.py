@@ -73,7 +73,7 @@ def test_the_file_says_what_it_was_made_from(encoder_dir, benchmark_path, featur
     features, cutouts = read_features(features_path), LabelledCutouts(benchmark_path)
     np.testing.assert_array_equal(features.labels, cutouts.labels)
     assert (features.classes, features.images) == (cutouts.classes, cutouts.images)
-    assert features.sources == cutouts.sources
+    assert (features.sources, features.splits) == (cutouts.sources, cutouts.splits)
     found = features.provenance
     assert found["encoder_sha256"] == sha256_of(encoder_dir / "model.safetensors")
     assert found["benchmark_sha256"] == sha256_of(benchmark_path)

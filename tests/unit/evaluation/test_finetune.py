@@ -10,6 +10,7 @@ from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.errors import TrainingError
 from stradavit.evaluation import finetune as stage
 from stradavit.evaluation.finetune import Material, finetune, train_fold
+from stradavit.evaluation.folds import Split
 from stradavit.evaluation.images import resized_images
 from stradavit.evaluation.recipe import balanced_weights
 from stradavit.models.hub import load_encoder, save_encoder
@@ -34,12 +35,15 @@ def benchmark_path(tmp_path_factory, write_benchmark):
     return write_benchmark(tmp_path_factory.mktemp("benchmarks") / "bench.h5", images, labels)
 
 
+HALVES = [np.flatnonzero(np.arange(N) // 3 % 2 == half) for half in (0, 1)]
+SPLITS = [Split(0, fold, fold, HALVES[1 - fold], HALVES[fold]) for fold in (0, 1)]
+
+
 def _material(encoder_dir, benchmark_path):
     loaded, cutouts = load_encoder(encoder_dir), LabelledCutouts(benchmark_path)
     material = Material(
         pixels=resized_images(cutouts, range(N), loaded.preprocessing.image_px),
         labels=torch.from_numpy(cutouts.labels),
-        fold_of=np.arange(N) // 3 % 2,
         preprocessing=loaded.preprocessing,
         channels=loaded.encoder.channels,
         device=torch.device("cpu"),
@@ -69,7 +73,7 @@ def test_a_tiny_set_is_fitted_to_the_end(encoder_dir, benchmark_path) -> None:
     settings = FinetuneSettings(
         epochs=60, learning_rate=3e-3, head_multiplier=1.0, layer_decay=1.0, precision="fp32"
     )
-    outcome = train_fold(loaded, material, 1, weights, settings)
+    outcome = train_fold(loaded, material, SPLITS[1], weights, settings)
     # ln 2 is what a guess costs.
     assert outcome.curves["loss"][0] == pytest.approx(np.log(2), abs=0.1)
     assert outcome.curves["loss"][-1] < 0.05
@@ -89,7 +93,7 @@ def test_cutting_a_batch_into_micro_batches_changes_nothing(encoder_dir, benchma
         settings = FinetuneSettings(
             epochs=3, batch_size=8, micro_batch_size=micro_batch_size, precision="fp32"
         )
-        outcomes.append(train_fold(loaded, material, 1, weights, settings))
+        outcomes.append(train_fold(loaded, material, SPLITS[1], weights, settings))
     # Sums in another order, through a few updates of AdamW.
     np.testing.assert_allclose(outcomes[0].probabilities, outcomes[1].probabilities, atol=2e-4)
     np.testing.assert_allclose(outcomes[0].curves["loss"], outcomes[1].curves["loss"], rtol=1e-4)
@@ -107,6 +111,20 @@ def test_twice_the_same_numbers(tmp_path, encoder_dir, benchmark_path, precision
     assert predictions.count("\n") == N + 1
 
 
+def test_repeats_leave_the_first_as_it_was(tmp_path, encoder_dir, benchmark_path) -> None:
+    settings = FinetuneSettings(**{**vars(SETTINGS), "repeats": 2, "head_dropout": 0.2})
+    twice, rows_twice = _run(encoder_dir, benchmark_path, tmp_path / "twice.json", settings)
+    settings = settings.model_copy(update={"repeats": 1})
+    once, rows_once = _run(encoder_dir, benchmark_path, tmp_path / "once.json", settings)
+    assert twice["folds"][:3] == once["folds"]
+    assert [(fold["repeat"], fold["fold"]) for fold in twice["folds"]] == [
+        (repeat, fold) for repeat in (0, 1) for fold in (0, 1, 2)
+    ]
+    assert rows_twice.startswith(rows_once)
+    assert rows_twice.count("\n") == 2 * N + 1
+    assert twice["folds"][3]["curves"] != twice["folds"][0]["curves"]
+
+
 def test_dropout_depends_on_the_seed_and_leaves_the_global_stream_alone(
     encoder_dir, benchmark_path
 ) -> None:
@@ -115,7 +133,7 @@ def test_dropout_depends_on_the_seed_and_leaves_the_global_stream_alone(
     for global_seed in (1, 2):
         loaded, material, weights = _material(encoder_dir, benchmark_path)
         torch.manual_seed(global_seed)
-        outcomes.append(train_fold(loaded, material, 0, weights, settings))
+        outcomes.append(train_fold(loaded, material, SPLITS[0], weights, settings))
         drawn = torch.rand(3)
         torch.manual_seed(global_seed)
         assert torch.equal(drawn, torch.rand(3))
@@ -125,23 +143,27 @@ def test_dropout_depends_on_the_seed_and_leaves_the_global_stream_alone(
 def test_a_killed_job_goes_on_with_its_fold(
     tmp_path, encoder_dir, benchmark_path, monkeypatch
 ) -> None:
-    whole = _run(encoder_dir, benchmark_path, tmp_path / "whole" / "bench.json")
+    settings = SETTINGS.model_copy(update={"repeats": 2})
+    whole = _run(encoder_dir, benchmark_path, tmp_path / "whole" / "bench.json", settings)
     out_path = tmp_path / "killed" / "bench.json"
-    trained: list[int] = []
+    trained: list[tuple[int, int]] = []
 
-    def killed_in_fold_2(loaded, material, fold, *rest):
-        if fold == 2 and len(trained) == 2:
+    def noted(loaded, material, split, *rest):
+        trained.append((split.repeat, split.fold))
+        return train_fold(loaded, material, split, *rest)
+
+    def killed_in_the_second_repeat(loaded, material, split, *rest):
+        if len(trained) == 4:
             raise KeyboardInterrupt
-        trained.append(fold)
-        return train_fold(loaded, material, fold, *rest)
+        return noted(loaded, material, split, *rest)
 
-    monkeypatch.setattr(stage, "train_fold", killed_in_fold_2)
+    monkeypatch.setattr(stage, "train_fold", killed_in_the_second_repeat)
     with pytest.raises(KeyboardInterrupt):
-        _run(encoder_dir, benchmark_path, out_path)
+        _run(encoder_dir, benchmark_path, out_path, settings)
     assert not out_path.exists()
-    monkeypatch.setattr(stage, "train_fold", lambda *a: (trained.append(a[2]), train_fold(*a))[1])
-    assert _run(encoder_dir, benchmark_path, out_path) == whole
-    assert trained == [0, 1, 2]
+    monkeypatch.setattr(stage, "train_fold", noted)
+    assert _run(encoder_dir, benchmark_path, out_path, settings) == whole
+    assert trained == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert not list(out_path.parent.glob(".*"))
 
 
@@ -150,11 +172,11 @@ def test_folds_of_other_settings_are_not_taken(
 ) -> None:
     trained: list[int] = []
 
-    def killed_in_fold_1(loaded, material, fold, *rest):
-        if fold == 1 and len(trained) == 1:
+    def killed_in_fold_1(loaded, material, split, *rest):
+        if split.fold == 1 and len(trained) == 1:
             raise KeyboardInterrupt
-        trained.append(fold)
-        return train_fold(loaded, material, fold, *rest)
+        trained.append(split.fold)
+        return train_fold(loaded, material, split, *rest)
 
     monkeypatch.setattr(stage, "train_fold", killed_in_fold_1)
     with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from stradavit.errors import LabelError
-from stradavit.evaluation.folds import make_folds
+from stradavit.evaluation.folds import make_folds, repeated_folds
 from stradavit.settings.evaluation import FoldSettings
 
 
@@ -79,6 +79,34 @@ def test_another_seed_gives_other_folds() -> None:
     labels = np.repeat([0, 1], 30)
     first, second = (make_folds(Answers(labels), FoldSettings(seed=seed)) for seed in (0, 1))
     assert (first != second).any()
+
+
+@settings(max_examples=25)
+@given(labels_and_folds(), st.integers(1, 4))
+def test_repeats_are_folds_of_derived_seeds(case, repeats) -> None:
+    labels, wanted = case
+    answers = Answers(labels)
+    found = list(repeated_folds(answers, wanted, repeats))
+    assert [split.draw for split in found] == list(range(repeats * wanted.count))
+    for split in found:
+        assert split.draw == split.repeat * wanted.count + split.fold
+        seed = wanted.seed
+        if split.repeat > 0:
+            seed = int(np.random.SeedSequence((wanted.seed, split.repeat)).generate_state(1)[0])
+        splitter = StratifiedKFold(wanted.count, shuffle=True, random_state=seed)
+        train, test = list(splitter.split(labels, labels))[split.fold]
+        np.testing.assert_array_equal(split.train, train)
+        np.testing.assert_array_equal(split.test, test)
+
+
+def test_repeats_differ_from_each_other_and_from_the_next_seed() -> None:
+    answers = Answers(np.repeat([0, 1], 30))
+    drawn = [
+        make_folds(answers, FoldSettings(seed=seed), repeat).tolist()
+        for seed in (0, 1)
+        for repeat in range(4)
+    ]
+    assert len({tuple(folds) for folds in drawn}) == 8
 
 
 def test_a_class_with_too_few_sources_is_named() -> None:

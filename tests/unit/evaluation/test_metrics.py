@@ -86,3 +86,43 @@ def test_metrics_and_predictions_agree(tmp_path) -> None:
     assert written["macro_f1"] == {"mean": np.mean(scores), "std": np.std(scores)}
     assert written["n_images"] == written["n_sources"] == 7
     assert {"torch", "numpy", "scikit-learn"} <= set(written["provenance"]["libraries"])
+
+
+def test_repeats_hold_an_image_out_once_each(tmp_path) -> None:
+    labels = np.array([0, 1, 0, 1, 1])
+    answers = Answers(labels)
+    draw = np.random.default_rng(3)
+
+    def outcome(repeat: int, fold: int, test: list[int]) -> FoldOutcome:
+        p = draw.dirichlet([1, 1], len(test))
+        return FoldOutcome(fold, 5 - len(test), np.array(test), p, repeat=repeat)
+
+    # Not in order, and as in a published split the images 2 and 3 are never held out.
+    outcomes = [outcome(1, 0, [0, 1, 4]), outcome(0, 1, [4]), outcome(0, 0, [0, 1])]
+    path = tmp_path / "cell.json"
+    write_outcomes(
+        path,
+        answers,
+        outcomes,
+        names=("vit", "bench"),
+        protocol="published_split",
+        settings={},
+        code="abc",
+        provenance={},
+        extra={"interval_95": {"macro_f1": [0.25, 0.75]}},
+    )
+    written = json.loads(path.read_text())
+    assert written["interval_95"] == {"macro_f1": [0.25, 0.75]}
+    assert [(f["repeat"], f["fold"], f["n_test"]) for f in written["folds"]] == [
+        (0, 0, 2),
+        (0, 1, 1),
+        (1, 0, 3),
+    ]
+    assert np.sum(written["confusion"]) == 6
+    with (tmp_path / "cell.predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = [(row["image"], row["source"], row["repeat"], row["fold"]) for row in rows]
+    assert found == [
+        (f"image {i}", f"source {i}", str(repeat), str(fold))
+        for repeat, fold, i in [(0, 0, 0), (0, 0, 1), (0, 1, 4), (1, 0, 0), (1, 0, 1), (1, 0, 4)]
+    ]

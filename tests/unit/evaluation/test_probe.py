@@ -1,5 +1,6 @@
 """The linear probe against a loop written from the paper, and on data with known answers."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 
 from stradavit.errors import DataError
 from stradavit.evaluation.feature_file import Features, read_features, write_features
+from stradavit.evaluation.folds import make_folds
 from stradavit.evaluation.probe import probe, train_probe
 from stradavit.evaluation.recipe import (
     balanced_weights,
@@ -29,6 +31,7 @@ def _features(labels: np.ndarray, values: np.ndarray) -> Features:
         classes=[f"class {c}" for c in range(labels.max() + 1)],
         sources=[f"source {i}" for i in range(n)],
         images=[f"image {i}" for i in range(n)],
+        splits=[""] * n,
         provenance={"encoder_sha256": "e", "benchmark_sha256": "b"},
     )
 
@@ -53,7 +56,7 @@ TURNS = [training_orientations(3, FOLD, epoch, 39) for epoch in range(5)]
 
 
 def test_equals_the_reference_loop() -> None:
-    outcome = train_probe(VALUES, LABELS, FOLD_OF, FOLD, WEIGHTS, SETTINGS)
+    outcome = train_probe(VALUES, LABELS, TRAIN, TEST, FOLD, WEIGHTS, SETTINGS)
     weight, bias = reference.train(
         VALUES,
         LABELS,
@@ -73,10 +76,10 @@ def test_equals_the_reference_loop() -> None:
     # Both in float64; they differ by the order of sums.
     np.testing.assert_allclose(outcome.probabilities, expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_array_equal(outcome.test, TEST)
-    assert outcome.n_train == len(TRAIN)
+    assert (outcome.fold, outcome.n_train) == (FOLD, len(TRAIN))
 
     # float32, which is what the stage computes in, tells the same story.
-    single = train_probe(VALUES.astype(np.float32), LABELS, FOLD_OF, FOLD, WEIGHTS, SETTINGS)
+    single = train_probe(VALUES.astype(np.float32), LABELS, TRAIN, TEST, FOLD, WEIGHTS, SETTINGS)
     assert single.probabilities.dtype == np.float32
     np.testing.assert_allclose(single.probabilities, expected, atol=1e-5)
 
@@ -115,7 +118,7 @@ def test_equals_torch() -> None:
     assert min(norms) < SETTINGS.clip_norm < max(norms), "the test means to see both"
     expected = head(torch.from_numpy(VALUES[TEST, 0])).softmax(dim=1).detach().numpy()
 
-    outcome = train_probe(VALUES, LABELS, FOLD_OF, FOLD, WEIGHTS, SETTINGS)
+    outcome = train_probe(VALUES, LABELS, TRAIN, TEST, FOLD, WEIGHTS, SETTINGS)
     np.testing.assert_allclose(outcome.probabilities, expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(outcome.curves["loss"], mean_losses, rtol=1e-10)
 
@@ -176,10 +179,85 @@ def test_held_out_images_do_not_reach_the_training() -> None:
     # Only the orientation that is tested stays as it was.
     tampered[TEST, 1:] = np.nan
     plain, other = (
-        train_probe(values, LABELS, FOLD_OF, FOLD, WEIGHTS, SETTINGS)
+        train_probe(values, LABELS, TRAIN, TEST, FOLD, WEIGHTS, SETTINGS)
         for values in (VALUES, tampered)
     )
     np.testing.assert_array_equal(plain.probabilities, other.probabilities)
+
+
+def test_a_part_of_the_training_images_is_all_that_is_seen() -> None:
+    few = TRAIN[::3]
+    others = np.setdiff1d(np.arange(len(LABELS)), np.concatenate([few, TEST]))
+    tampered = VALUES.copy()
+    tampered[others] = np.nan
+    plain, other = (
+        train_probe(values, LABELS, few, TEST, FOLD, WEIGHTS, SETTINGS)
+        for values in (VALUES, tampered)
+    )
+    np.testing.assert_array_equal(plain.probabilities, other.probabilities)
+    assert plain.n_train == len(few)
+
+
+def test_epochs_can_be_told_apart_from_the_settings() -> None:
+    shorter = SETTINGS.model_copy(update={"epochs": 2})
+    told = train_probe(VALUES, LABELS, TRAIN, TEST, FOLD, WEIGHTS, SETTINGS, epochs=2)
+    expected = train_probe(VALUES, LABELS, TRAIN, TEST, FOLD, WEIGHTS, shorter)
+    np.testing.assert_array_equal(told.probabilities, expected.probabilities)
+    assert told.curves == expected.curves
+
+
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    outcomes = [
+        train_probe(
+            VALUES,
+            LABELS,
+            TRAIN,
+            TEST,
+            FOLD,
+            WEIGHTS,
+            SETTINGS.model_copy(update={"batch_size": size}),
+        )
+        for size in (len(TRAIN), 10 * len(TRAIN))
+    ]
+    np.testing.assert_array_equal(outcomes[0].probabilities, outcomes[1].probabilities)
+
+
+def test_repeats_draw_everything_anew_and_leave_the_first_as_it_was(tmp_path) -> None:
+    labels = np.arange(60) % 3
+    features = _features(labels, _clusters(labels, separation=0.5))
+    once = _run(tmp_path, features, "once", epochs=3, repeats=1)
+    thrice = _run(tmp_path, features, "thrice", epochs=3, repeats=3)
+    first, written = (json.loads(path.read_text()) for path in (once, thrice))
+    assert written["folds"][:3] == first["folds"]
+    assert [(fold["repeat"], fold["fold"]) for fold in written["folds"]] == [
+        (repeat, fold) for repeat in range(3) for fold in range(3)
+    ]
+    scores = [fold["macro_f1"] for fold in written["folds"]]
+    assert written["macro_f1"] == {"mean": np.mean(scores), "std": np.std(scores)}
+    assert np.sum(written["confusion"]) == 3 * 60
+
+    with thrice.with_name("thrice.predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with once.with_name("once.predictions.csv").open() as file:
+        assert rows[:60] == list(csv.DictReader(file))
+    for repeat in range(3):
+        mine = [row for row in rows if int(row["repeat"]) == repeat]
+        assert [row["image"] for row in mine] == features.images
+        fold_of = make_folds(features, FoldSettings(), repeat)
+        assert [int(row["fold"]) for row in mine] == fold_of.tolist()
+
+    # The draws of a repeat are its own too: fold 1 of repeat 2 is number 7 of all.
+    fold_of = make_folds(features, FoldSettings(), repeat=2)
+    alone = train_probe(
+        features.values,
+        labels,
+        np.flatnonzero(fold_of != 1),
+        np.flatnonzero(fold_of == 1),
+        7,
+        np.ones(3),
+        ProbeSettings(epochs=3),
+    )
+    assert written["folds"][7]["curves"]["loss"] == alone.curves["loss"]
 
 
 def test_starts_without_torch_and_scikit_learn() -> None:
