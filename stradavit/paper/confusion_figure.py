@@ -5,10 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stradavit.paper.cells import Results, Score, spread_of
+from stradavit.paper.cells import Results
 from stradavit.paper.deltas import reference, selected_configuration, strongest_dinov2
 from stradavit.paper.names import benchmark_title, encoder_title
 from stradavit.paper.render import ABSENT
+from stradavit.paper.scores import Score
 from stradavit.paper.style import SHARE_COLORS, new_figure
 from stradavit.settings.evaluation import Protocol
 
@@ -62,7 +63,7 @@ def confusion_figure(results: Results, protocol: Protocol) -> Figure | None:
                 continue
             title, score = found
             _draw(axis, score, with_names=column is columns[0])
-            spread = spread_of(score.macro_f1)
+            spread = score.spread("macro_f1")
             axis.set_title(f"{title}\nMacro-F1 {spread.mean:.3f} ± {spread.std:.3f}")
         axes[row, 0].set_ylabel(f"{benchmark_title(settings, benchmark)}\ntrue class")
     figure.align_ylabels(axes[:, 0])

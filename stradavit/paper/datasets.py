@@ -19,7 +19,7 @@ def corpus_table(settings: Settings, results_dir: Path) -> Table:
         for name in settings.matrix.corpora
     }
     flat = {
-        name: {s: _flatten(counts[name][s]) for s in settings.corpora[name].surveys}
+        name: {s: _flatten(counts[name][s]) for s in settings.corpus(name).surveys}
         for name in counts
     }
     reasons = _occurring(settings, [row for rows in flat.values() for row in rows.values()])
@@ -53,8 +53,13 @@ def corpus_table(settings: Settings, results_dir: Path) -> Table:
 
 
 def benchmark_table(settings: Settings, results_dir: Path) -> Table:
-    """Table 2: images and classes of each benchmark."""
+    """Table 2: images and classes of each benchmark, and what else must be known of them."""
     rows = []
+    notes = [
+        f"{benchmark_title(settings, name)} {block.note}."
+        for name, block in settings.benchmarks.items()
+        if block.note
+    ]
     for name in settings.benchmarks:
         labelled = LabelledCutouts(results_dir / "benchmarks" / f"{name}.h5")
         counted = np.bincount(labelled.labels, minlength=len(labelled.classes))
@@ -70,7 +75,9 @@ def benchmark_table(settings: Settings, results_dir: Path) -> Table:
         number=2,
         slug="benchmarks",
         title="Benchmarks",
-        caption="Samples are the images that are scored; images of one source share a fold.",
+        caption=" ".join(
+            ["Samples are the images that are scored; images of one source share a fold.", *notes]
+        ),
         heads=(Head("dataset", "Dataset"),),
         columns=(
             Column("samples", "Samples"),

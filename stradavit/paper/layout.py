@@ -1,15 +1,37 @@
 """What a table is, before it becomes CSV, Markdown or LaTeX."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+BETTER, WORSE = "▲", "▼"
+
+
+class PValue(float):
+    """A probability of a test; small ones are printed as a bound."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number with its standard deviation; a signed one is a difference and shows its sign."""
+    """A number with its standard deviation, and what statistics say of it.
+
+    Parameters
+    ----------
+    mean, std : as the paper prints them
+    is_signed : whether it is a difference, which shows its sign
+    interval : 95 % interval, if there is one
+    p_value : of the test of this cell, if there is one, before any correction
+    p_holm : the same after Holm's correction over its family
+    mark : `BETTER` or `WORSE` if the test says so, else empty; before the correction, the side it
+        leans to
+    """
 
     mean: float
     std: float
     is_signed: bool = False
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    mark: str = ""
 
 
 Cell = str | int | float | Spread | None
@@ -30,25 +52,39 @@ class Column:
 
     Parameters
     ----------
-    key : name in the CSV; a column with spread becomes `<key> mean` and `<key> std`
+    key : name in the CSV; a column with spread becomes `<key> mean`, `<key> std`, `<key> low`,
+        `<key> high`
     title : name in print
     group : heading that neighbouring columns of the same group share, such as a benchmark
     has_spread : whether the cells are of type `Spread`
+    has_test : whether the CSV has `<key> p`, `<key> p_holm` and `<key> mark` as well
     """
 
     key: str
     title: str
     group: str = ""
     has_spread: bool = False
+    has_test: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """Labels (one per head), cells (one per column), remarks printed below the table."""
+    """A line of a table.
+
+    Parameters
+    ----------
+    labels : one per head
+    cells : one per column
+    notes : remarks printed below the table
+    files : metrics files of the cells, relative to the folder of metrics; in the CSV only
+    minus : metrics files that were subtracted or compared with
+    """
 
     labels: tuple[str, ...]
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,18 +96,27 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
+class Section:
+    """Sentences below a table, under a heading; in Markdown only."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of the paper.
 
     Parameters
     ----------
-    number : as in the paper
+    number : as in the paper; ours begin with 18
     slug : the rest of the file name
     title, caption : the caption repeats protocol, folds and spread of every number
     heads : label columns
     columns : cell columns
     groups : row groups, in order
     group_key : name of the CSV column that holds the titles of the groups, if they have any
+    sections : the table in sentences
     """
 
     number: int
@@ -82,6 +127,7 @@ class Table:
     columns: tuple[Column, ...]
     groups: tuple[RowGroup, ...]
     group_key: str = "group"
+    sections: tuple[Section, ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -124,3 +170,10 @@ class Table:
             else:
                 spans.append((column.group, 1))
         return tuple(spans)
+
+
+def spreads(groups: tuple[RowGroup, ...]) -> Iterator[Spread]:
+    """Every cell with a spread."""
+    for group in groups:
+        for row in group.rows:
+            yield from (cell for cell in row.cells if isinstance(cell, Spread))

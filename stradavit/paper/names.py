@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+from stradavit.paper.metric_files import Metric
 from stradavit.settings import Settings
 from stradavit.settings.evaluation import Protocol
 from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
@@ -22,8 +23,11 @@ LOSS_TITLES: dict[str, str] = {
 PROTOCOL_TITLES: dict[Protocol, str] = {
     "linear_probe": "Linear probe",
     "finetune": "Fine-tuning",
+    "knn": "k-NN",
+    "label_budget": "Linear probe with few labels",
+    "published_split": "Linear probe on the published division",
 }
-METRIC_TITLES = {"macro_f1": "Macro-F1", "weighted_f1": "Weighted-F1"}
+METRIC_TITLES: dict[Metric, str] = {"macro_f1": "Macro-F1", "weighted_f1": "Weighted-F1"}
 
 
 def encoder_title(settings: Settings, name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from stradavit.paper.layout import Cell, Column, Head, Row, RowGroup, Table
 from stradavit.settings import Settings
-from stradavit.settings.sources import ScratchEncoder
+from stradavit.settings.encoders import Scratch
 from stradavit.settings.training import (
     ContrastiveSettings,
     PhaseSettings,
@@ -169,7 +169,7 @@ def _patch_size(settings: Settings, starts: tuple[str, ...]) -> str:
     """Published weights bring their own patch size; the config knows that of scratch starts."""
     sizes = {
         str(encoder.architecture.patch_px)
-        if isinstance(encoder := settings.encoders[start], ScratchEncoder)
+        if isinstance(encoder := settings.encoders[start], Scratch)
         else "as published"
         for start in starts
     }

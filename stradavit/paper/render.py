@@ -2,11 +2,14 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 
-from stradavit.paper.layout import Cell, Row, Spread, Table
+from stradavit.paper.digits import LATEX_MARKS, decimal, p_text, spread_latex, spread_text
+from stradavit.paper.layout import Cell, Column, PValue, Row, Spread, Table
 
 ABSENT = "–"
+LONGEST_ON_A_PAGE = 70
 
 # pdfLaTeX knows none of these outside its own commands.
 _LATEX = {
@@ -34,6 +37,7 @@ _LATEX = {
     "λ": r"$\lambda$",
     "σ": r"$\sigma$",
     "τ": r"$\tau$",
+    **{mark: text.strip() for mark, text in LATEX_MARKS.items() if mark},
 }
 
 
@@ -46,8 +50,11 @@ def to_csv(table: Table) -> str:
     header = [table.group_key] if has_groups else []
     header += [head.key for head in table.heads]
     for column in table.columns:
-        is_pair = column.has_spread
-        header += [f"{column.key} mean", f"{column.key} std"] if is_pair else [column.key]
+        header += [f"{column.key} {part}".strip() for part in _parts(column)]
+    # Where a row's numbers come from; `docs/recompute.md` starts from here.
+    has_files = any(row.files for row in table.rows)
+    has_minus = any(row.minus for row in table.rows)
+    header += ["files"] * has_files + ["minus"] * has_minus
     header += ["note"] if table.notes else []
 
     text = io.StringIO()
@@ -59,11 +66,11 @@ def to_csv(table: Table) -> str:
             values += row.labels
             for column, cell in zip(table.columns, row.cells, strict=True):
                 if isinstance(cell, Spread):
-                    values += [repr(float(cell.mean)), repr(float(cell.std))]
-                elif column.has_spread:
-                    values += ["", ""]
+                    parts = _spread_parts(cell)
+                    values += [parts[part] for part in _parts(column)]
                 else:
-                    values.append("" if cell is None else cell)
+                    values += ["" if cell is None else cell] * len(_parts(column))
+            values += [" ".join(row.files)] * has_files + [" ".join(row.minus)] * has_minus
             values += [" ".join(row.notes)] if table.notes else []
             writer.writerow(values)
     return text.getvalue()
@@ -89,18 +96,20 @@ def to_markdown(table: Table) -> str:
         for number, note in enumerate(table.notes, start=1)
     ]
     parts = [f"# {table.heading}", "\n".join(lines), _escape_markdown(table.caption), *notes]
+    for section in table.sections:
+        listed = "\n".join(f"- {_escape_markdown(sentence)}" for sentence in section.sentences)
+        parts += [f"## {_escape_markdown(section.title)}", listed]
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(table: Table) -> str:
-    """A `table*` environment for the packages booktabs and graphicx."""
+    """A `table*` environment, or a `longtable` if it would not fit on a page."""
     heads, columns = len(table.heads), len(table.columns)
     alignment = "l" * heads + "".join("l" if is_text else "c" for is_text in table.has_text)
+    header = _latex_spans(table) if any(column.group for column in table.columns) else []
     body: list[str] = []
-    if any(column.group for column in table.columns):
-        body += _latex_spans(table)
     titles = [head.title for head in table.heads] + [column.title for column in table.columns]
-    body.append(_latex_line([escape_latex(title) for title in titles]))
+    header.append(_latex_line([escape_latex(title) for title in titles]))
     for group in table.groups:
         body.append(r"\midrule")
         if group.title:
@@ -114,25 +123,42 @@ def to_latex(table: Table) -> str:
         rf"\par\footnotesize\textsuperscript{{{number}}} {escape_latex(note)}"
         for number, note in enumerate(table.notes, start=1)
     ]
-    return "\n".join(
-        [
-            "% Needs \\usepackage{booktabs,graphicx}.",
+    caption = rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}"
+    label = rf"\label{{tab:{table.name.replace('_', '-')}}}"
+    if len(table.rows) > LONGEST_ON_A_PAGE:
+        lines = [
+            "% Needs \\usepackage{booktabs,longtable,amssymb}, in one column.",
+            r"{\scriptsize",
+            rf"\begin{{longtable}}{{{alignment}}}",
+            rf"{caption}{label} \\",
+            r"\toprule",
+            *header,
+            r"\endhead",
+            *body,
+            r"\bottomrule",
+            r"\end{longtable}",
+            *notes,
+            "}",
+        ]
+    else:
+        lines = [
+            "% Needs \\usepackage{booktabs,graphicx,amssymb}.",
             r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
-            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            caption,
+            label,
             # Shrinks a wide table to the page and leaves a narrow one as it is.
             r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
+            *header,
             *body,
             r"\bottomrule",
             r"\end{tabular}}",
             *notes,
             r"\end{table*}",
-            "",
         ]
-    )
+    return "\n".join([*lines, ""])
 
 
 def escape_latex(text: str) -> str:
@@ -169,19 +195,39 @@ def _text(cell: Cell) -> str:
     if cell is None:
         return ABSENT
     if isinstance(cell, Spread):
-        return f"{_decimal(cell.mean, cell.is_signed)} ± {cell.std:.3f}"
+        return spread_text(cell)
+    if isinstance(cell, PValue):
+        return p_text(cell)
     if isinstance(cell, float):
-        return _decimal(cell, False)
+        return decimal(cell)
     return str(cell)
 
 
-def _decimal(value: float, is_signed: bool) -> str:
-    text = f"{value:+.3f}" if is_signed else f"{value:.3f}"
-    return text.replace("-", "−")
+def _parts(column: Column) -> tuple[str, ...]:
+    """What the columns of the CSV that belong to one of the table add to its key."""
+    if not column.has_spread:
+        return ("",)
+    return ("mean", "std", "low", "high", *(("p", "p_holm", "mark") if column.has_test else ()))
+
+
+def _spread_parts(cell: Spread) -> dict[str, str]:
+    low, high = cell.interval or (None, None)
+    numbers = {
+        "mean": cell.mean,
+        "std": cell.std,
+        "low": low,
+        "high": high,
+        "p": cell.p_value,
+        "p_holm": cell.p_holm,
+    }
+    texts = {part: "" if n is None else repr(float(n)) for part, n in numbers.items()}
+    return {**texts, "mark": cell.mark}
 
 
 def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").replace("\n", " ")
+    text = text.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+    # A "less than" with a space behind it begins no tag.
+    return re.sub(r"<(?=\S)", "&lt;", text)
 
 
 def _markdown_rule(table: Table) -> list[str]:
@@ -195,8 +241,7 @@ def _markdown_line(texts: list[str]) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, Spread):
-        mean = _decimal(cell.mean, cell.is_signed).replace("−", "-")
-        return rf"${mean} \pm {cell.std:.3f}$"
+        return spread_latex(cell)
     return escape_latex(_text(cell))
 
 

@@ -1,4 +1,4 @@
-"""Figure 6 (ours): Macro-F1 of every encoder at a glance, with its folds."""
+"""Figure 6 (ours): Macro-F1 of every encoder at a glance, with its folds and its interval."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stradavit.paper.cells import Configuration, Results, Role, Score
-from stradavit.paper.names import LOSS_TITLES, PROTOCOL_TITLES, benchmark_title, encoder_title
+from stradavit.paper.cells import Configuration, Results, Role
+from stradavit.paper.encoder_rows import HEADINGS, configurations, row_label
+from stradavit.paper.names import PROTOCOL_TITLES, benchmark_title
+from stradavit.paper.scores import Score
 from stradavit.paper.style import BLUE, VERMILION, new_figure
 from stradavit.settings.evaluation import Protocol
-from stradavit.settings.matrix import Branch
 
 ROW_IN, PANEL_IN, LABELS_IN = 0.27, 2.5, 2.6
 SHIFT = 0.17
 MARKS: dict[Protocol, tuple[str, str, float]] = {
     "linear_probe": (BLUE, "o", -SHIFT),
     "finetune": (VERMILION, "s", SHIFT),
-}
-HEADINGS: dict[Branch, str] = {
-    "start": "Starting points",
-    "reconstruction": "Reconstruction only",
-    "contrastive": "Contrastive only",
-    "two_stage": "Two-stage",
 }
 
 
@@ -54,6 +49,7 @@ def score_figure(results: Results) -> Figure | None:
         axis.set_title(benchmark_title(settings, benchmark))
         axis.set_xlabel("Macro-F1")
         axis.grid(axis="x")
+        axis.locator_params(axis="x", nbins=5)
         axis.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(lines)), [line.label for line in lines])
     axes[0].set_ylim(len(lines) - 0.4, -0.6)
@@ -64,9 +60,10 @@ def score_figure(results: Results) -> Figure | None:
         for p, (color, marker, _) in MARKS.items()
         if p in protocols
     ]
+    bars = Line2D([], [], color="grey", linewidth=1.2, label="95 % interval of the mean")
     dots = Line2D([], [], color="grey", marker="o", markersize=3.5, linestyle="none", alpha=0.5)
     dots.set_label("single folds")
-    figure.legend(handles=[*handles, dots], loc="outside lower center", ncols=3)
+    figure.legend(handles=[*handles, bars, dots], loc="outside lower center", ncols=4)
     return figure
 
 
@@ -75,29 +72,13 @@ def _lines(results: Results) -> list[Line]:
     for branch, heading in HEADINGS.items():
         encoders = [
             line
-            for configuration in _configurations(results, branch)
+            for configuration in configurations(results, branch)
             for role in ("inductive", "transductive")
             if (line := _line(results, configuration, role))
         ]
         if encoders:
             lines += [Line(heading), *encoders]
     return lines
-
-
-def _configurations(results: Results, branch: Branch) -> list[Configuration]:
-    """Configurations of a branch, without repeats for seeds and corpora."""
-    found = {
-        Configuration(
-            branch,
-            node.start,
-            None if branch == "start" else node.registers,
-            node.reconstruction_loss,
-            node.contrastive_loss,
-        ): None
-        for node in results.nodes.values()
-        if node.branch == branch
-    }
-    return list(found)
 
 
 def _line(results: Results, configuration: Configuration, role: Role) -> Line | None:
@@ -112,18 +93,7 @@ def _line(results: Results, configuration: Configuration, role: Role) -> Line | 
     if not any(scores):
         return None
     suffix = " (transductive)" if role == "transductive" else ""
-    return Line(_label(results, configuration) + suffix, scores)
-
-
-def _label(results: Results, configuration: Configuration) -> str:
-    start = encoder_title(results.settings, configuration.start)
-    if configuration.branch == "start":
-        return start
-    losses = (configuration.reconstruction_loss, configuration.contrastive_loss)
-    label = " → ".join(LOSS_TITLES[loss] for loss in losses if loss)
-    label += f", R = {configuration.registers}"
-    starts = {node.start for node in results.nodes.values() if node.branch == configuration.branch}
-    return label if len(starts) == 1 else f"{start}: {label}"
+    return Line(row_label(results, configuration) + suffix, scores)
 
 
 def _draw(axis: Axes, row: int, protocol: Protocol, score: Score) -> None:
@@ -131,5 +101,9 @@ def _draw(axis: Axes, row: int, protocol: Protocol, score: Score) -> None:
     folds = score.macro_f1.ravel()
     heights = np.full(folds.shape, row + shift)
     axis.plot(folds, heights, ".", color=color, markersize=5.0, alpha=0.4, markeredgewidth=0)
-    mean = float(score.macro_f1.mean())
-    axis.plot(mean, row + shift, marker, color=color, markersize=5.0, markeredgecolor="white")
+    spread = score.spread("macro_f1")
+    if spread.interval is not None:
+        axis.hlines(row + shift, *spread.interval, color=color, linewidth=1.2, alpha=0.7)
+    axis.plot(
+        spread.mean, row + shift, marker, color=color, markersize=5.0, markeredgecolor="white"
+    )

@@ -1,15 +1,21 @@
-"""All tables of the paper, each as CSV, Markdown and LaTeX, and a list of them."""
+"""All tables of the paper and some of ours, each as CSV, Markdown and LaTeX, and a list of them."""
 
 import logging
 from pathlib import Path
 
+from stradavit.paper.budget_table import budget_table
 from stradavit.paper.cells import Results
+from stradavit.paper.claims import claim_table
+from stradavit.paper.class_wise import class_wise_table
 from stradavit.paper.datasets import benchmark_table, corpus_table
 from stradavit.paper.deltas import delta_table
+from stradavit.paper.encoder_tables import knn_table, split_table
 from stradavit.paper.folder import atomic_folder
 from stradavit.paper.layout import Table
+from stradavit.paper.leakage_table import leakage_table
 from stradavit.paper.recipes import augmentation_table, contrastive_loss_table, training_table
 from stradavit.paper.render import FORMATS
+from stradavit.paper.survey_table import survey_table
 from stradavit.paper.transfer import (
     baseline_tables,
     contrastive_tables,
@@ -23,9 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
-    """Write Tables 1 to 15 of the paper and `index.md` into a folder of their own.
+    """Write Tables 1 to 15 of the paper, ours from 18 on, and `index.md` into a folder.
 
-    A cell the config's matrix left out is "–" in print and empty in CSV.
+    A cell the config's matrix left out is "–" in print and empty in CSV. A table of ours that would
+    hold nothing else is not written; those of the paper always are.
 
     Parameters
     ----------
@@ -50,9 +57,9 @@ def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """The tables in the order of the paper."""
+    """The tables of the paper in its order, then those of ours the config has something for."""
     settings, results_dir = results.settings, results.results_dir
-    return [
+    papers = [
         corpus_table(settings, results_dir),
         benchmark_table(settings, results_dir),
         augmentation_table(settings),
@@ -65,6 +72,16 @@ def all_tables(results: Results) -> list[Table]:
         *two_stage_tables(results),
         delta_table(results),
     ]
+    ours = [
+        class_wise_table(results),
+        claim_table(results),
+        knn_table(results),
+        budget_table(results),
+        survey_table(results),
+        split_table(results),
+        leakage_table(results),
+    ]
+    return papers + [table for table in ours if table is not None]
 
 
 def _index(tables: list[Table]) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from stradavit.paper.captions import result_caption
-from stradavit.paper.cells import Configuration, Results, Role, spread_of
+from stradavit.paper.captions import mark_sentence, result_caption
+from stradavit.paper.cells import Configuration, Results, Role
+from stradavit.paper.comparisons import compared, corrected, difference, n_tests
 from stradavit.paper.layout import Cell, Column, Head, Row, RowGroup, Table
 from stradavit.paper.names import (
     CONTRASTIVE_LOSSES,
@@ -17,7 +18,7 @@ from stradavit.paper.names import (
     registers_shown,
 )
 from stradavit.settings import Settings
-from stradavit.settings.evaluation import PROTOCOLS, Protocol
+from stradavit.settings.evaluation import PAPER_PROTOCOLS, Protocol
 from stradavit.settings.matrix import Branch, ContrastiveGrid, ReconstructionGrid, TwoStageGrid
 from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
 
@@ -44,16 +45,16 @@ SHORT_NAMES: dict[Protocol, str] = {"linear_probe": "probe", "finetune": "finetu
 def baseline_tables(results: Results) -> list[Table]:
     """Tables 6 and 7: encoders as they are, without any pretraining of ours."""
     tables = []
-    for number, protocol in zip((6, 7), PROTOCOLS, strict=True):
+    for number, protocol in zip((6, 7), PAPER_PROTOCOLS, strict=True):
         rows: list[Row] = []
         for title, start in _titled_starts(results.settings, PAPER_BASELINES, results.starts):
             configuration = Configuration("start", start) if start else None
-            rows += _rows(results, protocol, (title,), configuration)
+            rows += score_rows(results, protocol, (title,), configuration)
         slug = f"baselines_{SHORT_NAMES[protocol]}"
         title = f"Baselines, {PROTOCOL_TITLES[protocol].lower()}"
         heads, groups = (Head("model", "Model"),), [RowGroup(tuple(rows))]
         caption = result_caption(results, protocol, lead="(R) marks register tokens.")
-        tables.append(_table(results, number, slug, title, caption, heads, groups))
+        tables.append(score_table(results, number, slug, title, caption, heads, groups))
     return tables
 
 
@@ -85,7 +86,7 @@ def dinov2_table(results: Results) -> Table:
     grid = results.settings.matrix.dinov2
     losses = [loss for loss in CONTRASTIVE_LOSSES if loss in (*grid.losses, PAPER_DINOV2_LOSS)]
     rows: list[Row] = []
-    for protocol in PROTOCOLS:
+    for protocol in PAPER_PROTOCOLS:
         starts = _titled_starts(results.settings, PAPER_DINOV2_STARTS, grid.starts)
         for title, start in starts:
             for loss in losses:
@@ -98,12 +99,12 @@ def dinov2_table(results: Results) -> Table:
                         if start
                         else None
                     )
-                    rows += _rows(results, protocol, (PROTOCOL_TITLES[protocol], label), run)
+                    rows += score_rows(results, protocol, (PROTOCOL_TITLES[protocol], label), run)
     heads = (Head("setting", "Setting"), Head("initialization", "Initialization"))
     title = "Contrastive-only branch from DINOv2"
-    caption = result_caption(results, *PROTOCOLS, lead="Contrastive loss: HCL.")
+    caption = result_caption(results, *PAPER_PROTOCOLS, lead="Contrastive loss: HCL.")
     groups = [RowGroup(tuple(rows))]
-    return _table(results, 12, "dinov2_init", title, caption, heads, groups)
+    return score_table(results, 12, "dinov2_init", title, caption, heads, groups)
 
 
 def _branch_tables(
@@ -116,7 +117,7 @@ def _branch_tables(
 ) -> list[Table]:
     """Both protocols of a branch: a row per loss, a group per number of registers."""
     tables = []
-    for number, protocol in zip(numbers, PROTOCOLS, strict=True):
+    for number, protocol in zip(numbers, PAPER_PROTOCOLS, strict=True):
         groups = []
         for start in grid.starts or (None,):
             for registers in registers_shown(grid.registers):
@@ -124,7 +125,7 @@ def _branch_tables(
                 for pair in losses:
                     run = Configuration(branch, start, registers, *pair) if start else None
                     labels = tuple(LOSS_TITLES[loss] for loss in pair if loss)
-                    rows += _rows(results, protocol, labels, run)
+                    rows += score_rows(results, protocol, labels, run)
                 title = register_title(registers)
                 if start and (branch == "contrastive" or len(grid.starts) > 1):
                     init = encoder_title(results.settings, start)
@@ -133,11 +134,11 @@ def _branch_tables(
         slug = f"{branch}_{SHORT_NAMES[protocol]}"
         heading = f"{BRANCH_TITLES[branch]}, {PROTOCOL_TITLES[protocol].lower()}"
         caption = result_caption(results, protocol)
-        tables.append(_table(results, number, slug, heading, caption, heads, groups))
+        tables.append(score_table(results, number, slug, heading, caption, heads, groups))
     return tables
 
 
-def _rows(
+def score_rows(
     results: Results,
     protocol: Protocol,
     labels: tuple[str, ...],
@@ -159,19 +160,31 @@ def _row(
     configuration: Configuration | None,
     role: Role,
 ) -> Row:
+    """Scores of a configuration on every benchmark, Macro-F1 with its test against the start."""
     cells: list[Cell] = []
     notes: list[str] = []
+    files: list[str] = []
+    minus: list[str] = []
     for benchmark in results.settings.benchmarks:
-        score = configuration and results.score(protocol, configuration, benchmark, role)
-        if score:
-            cells += [spread_of(score.macro_f1), spread_of(score.weighted_f1)]
-            notes += score.remarks
-        else:
+        score = None
+        if configuration is not None:
+            score = results.score(protocol, configuration, benchmark, role)
+        if configuration is None or score is None:
             cells += [None, None]
-    return Row(labels, tuple(cells), tuple(notes))
+            continue
+        start = tested = None
+        if configuration.branch != "start":
+            start = results.score(protocol, configuration.own_start, benchmark)
+        if start is not None:
+            tested = difference(score, start)
+            minus += start.files
+        cells += [compared(score.spread("macro_f1"), tested), score.spread("weighted_f1")]
+        notes += score.remarks
+        files += score.files
+    return Row(labels, tuple(cells), tuple(dict.fromkeys(notes)), tuple(files), tuple(minus))
 
 
-def _table(
+def score_table(
     results: Results,
     number: int,
     slug: str,
@@ -180,16 +193,25 @@ def _table(
     heads: tuple[Head, ...],
     groups: Sequence[RowGroup],
 ) -> Table:
-    """A table with the benchmarks' scores in its columns."""
+    """A table with the benchmarks' scores in its columns, Holm-corrected over all its rows."""
     settings = results.settings
+    has_runs = n_tests(groups) > 0
     columns = tuple(
-        Column(f"{benchmark} {metric}", printed, benchmark_title(settings, benchmark), True)
+        Column(
+            f"{benchmark} {metric}",
+            printed,
+            benchmark_title(settings, benchmark),
+            has_spread=True,
+            has_test=has_runs and metric == "macro_f1",
+        )
         for benchmark in settings.benchmarks
         for metric, printed in METRIC_TITLES.items()
     )
+    if marks := mark_sentence(settings, "the run's own start", n_tests(groups)):
+        caption += f" {marks}"
     if any(row.labels[-1].endswith(TRANSDUCTIVE) for group in groups for row in group.rows):
         caption += f" {TRANSDUCTIVE_SENTENCE}"
-    return Table(number, slug, title, caption, heads, columns, tuple(groups))
+    return Table(number, slug, title, caption, heads, columns, corrected(groups))
 
 
 def _titled_starts(

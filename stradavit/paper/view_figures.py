@@ -20,7 +20,7 @@ from stradavit.files import read_json
 from stradavit.paper.names import survey_title
 from stradavit.paper.style import IMAGE_COLORS, ORANGE, SKY, new_figure, outlined
 from stradavit.settings import Settings
-from stradavit.settings.sources import ScratchEncoder
+from stradavit.settings.encoders import Scratch
 from stradavit.views.recipes import Views, contrastive_views, reconstruction_views
 
 ROWS, BLOCKS = 3, 2
@@ -97,7 +97,7 @@ def view_size(settings: Settings, results_dir: Path) -> int | None:
     if run is None:
         return None
     start = settings.encoders[run.start]
-    if isinstance(start, ScratchEncoder):
+    if isinstance(start, Scratch):
         return start.architecture.image_px
     while (parent := settings.parent(run)) is not None:
         run = parent

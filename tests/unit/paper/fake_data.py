@@ -40,8 +40,7 @@ def draw_sky(seed: int, size_px: int) -> NDArray[np.float32]:
 
 def write_data(settings: Settings, results_dir: Path) -> None:
     """Corpora, benchmarks and records that a config's tables and figures read."""
-    for corpus in settings.matrix.corpora:
-        _write_corpus(settings, corpus, results_dir)
+    write_corpora(settings, results_dir)
     for number, benchmark in enumerate(settings.benchmarks):
         _write_benchmark(results_dir / "benchmarks" / f"{benchmark}.h5", seed=100 * number)
     for node in settings.nodes().values():
@@ -52,9 +51,15 @@ def write_data(settings: Settings, results_dir: Path) -> None:
             _write_record(folder / "metrics.jsonl", with_rank=node.contrastive_loss is not None)
 
 
+def write_corpora(settings: Settings, results_dir: Path) -> None:
+    """The corpora of the matrix and those without a survey."""
+    for corpus in (*settings.matrix.corpora, *settings.matrix.reduced_corpora):
+        _write_corpus(settings, corpus, results_dir)
+
+
 def _write_corpus(settings: Settings, name: str, results_dir: Path) -> None:
     shards, counts = [], {}
-    for s, survey in enumerate(settings.corpora[name].surveys):
+    for s, survey in enumerate(settings.corpus(name).surveys):
         path = results_dir / "shards" / survey / f"{name}.h5"
         attributes = {"survey": survey, "part": 0, "settings": "{}", "ledger_sha256": "0" * 64}
         with new_shard(path, SIZE_PX, attributes) as writer, writer.product("field", "0" * 64):

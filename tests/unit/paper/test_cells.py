@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 
 from stradavit.errors import DataError
-from stradavit.paper.cells import Configuration, Results, spread_of
+from stradavit.paper.cells import Configuration, Results
+from stradavit.paper.scores import spread_of
 from stradavit.provenance import code_hash
 from stradavit.settings import Settings
+from tests.reference.statistics import corrected_test
 
-from .fake_results import fold_scores, results_of, small_config, write_all_metrics, write_metrics
+from .fake_results import (
+    fake_score,
+    fold_entries,
+    fold_scores,
+    results_of,
+    small_config,
+    write_all_metrics,
+    write_metrics,
+)
 
 
 def test_seeds_and_folds_of_a_run(tmp_path: Path) -> None:
@@ -25,6 +35,54 @@ def test_seeds_and_folds_of_a_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(score, metric), expected)
     np.testing.assert_array_equal(score.confusion, [[80, 20], [10, 90]])
     assert score.remarks == ()
+    assert score.files == tuple(f"finetune/{name}/rgz.json" for name in names)
+
+
+def test_repeats_come_after_each_other(tmp_path: Path) -> None:
+    config = small_config() | {"evaluation": {"probe": {"repeats": 2}}}
+    results = results_of(config, tmp_path)
+    start = Configuration("start", "mae")
+    score = results.score("linear_probe", start, "rgz")
+    assert score is not None
+    expected = fold_scores("linear_probe", "start_mae", "rgz", "macro_f1", n=6)
+    np.testing.assert_array_equal(score.macro_f1, [expected])
+    assert score.places == ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2))
+    assert (score.n_folds, score.test_share) == (3, 0.5)
+    once = results.score("finetune", start, "rgz")
+    assert once is not None
+    assert once.macro_f1.shape == (1, 3)
+
+
+def test_files_without_repeats_are_the_first_repeat(tmp_path: Path) -> None:
+    results = results_of(small_config(), tmp_path)
+    path = results.metrics_path("finetune", "start_mae", "rgz")
+    content = json.loads(path.read_text())
+    for entry in content["folds"]:
+        del entry["repeat"]
+    path.write_text(json.dumps(content))
+    score = results.score("finetune", Configuration("start", "mae"), "rgz")
+    assert score is not None
+    assert score.places == ((0, 0), (0, 1), (0, 2))
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 12), (4, 3), (3, 6)])
+def test_the_interval_of_a_cell(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape)
+    values = rng.normal(0.5, 0.05, shape) + rng.normal(0, 0.05, (shape[0], 1))
+    score = fake_score(values)
+    spread = score.spread("macro_f1")
+    mean, low, high, _, _ = corrected_test(values.tolist(), n_train=2, n_test=1)
+    assert spread.mean == pytest.approx(mean, abs=1e-12)
+    assert spread.interval == pytest.approx((low, high), abs=1e-9)
+    assert spread.p_value is None, "a score is tested against nothing"
+
+
+def test_the_interval_of_a_score_ends_where_f1_does() -> None:
+    high = fake_score(np.array([[0.9, 0.99, 0.8]])).spread("macro_f1").interval
+    low = fake_score(np.array([[0.0, 0.1, 0.0]])).spread("macro_f1").interval
+    assert high is not None and low is not None
+    assert high[1] == 1.0 and 0.0 < high[0] < 0.9
+    assert low[0] == 0.0 and 0.1 < low[1] < 1.0
 
 
 def test_spread_by_hand() -> None:
@@ -118,9 +176,12 @@ def test_runs_trained_by_other_code_are_remarked(tmp_path: Path) -> None:
         ("0" * 64, ("The encoder was trained by another version of the code.",)),
     ):
         card.write_text(f'```json\n{{"code": "{code}"}}\n```\n')
-        score = results.score("linear_probe", configuration, "rgz")
+        score = Results(results.settings, tmp_path).score("linear_probe", configuration, "rgz")
         assert score is not None
         assert score.remarks == remarks
+
+
+ENTRY = fold_entries({"macro_f1": [0.5], "weighted_f1": [0.5]})[0]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +189,11 @@ def test_runs_trained_by_other_code_are_remarked(tmp_path: Path) -> None:
     [
         ({"encoder": "start_dino"}, "is about linear_probe start_dino rgz, expected"),
         ({"folds": []}, "0 folds"),
-        ({"folds": [{"macro_f1": 1.5, "weighted_f1": 0.5}]}, r"F1 in \[0, 1\]"),
+        ({"folds": [ENTRY | {"macro_f1": 1.5}]}, r"F1 in \[0, 1\]"),
+        ({"folds": [ENTRY | {"macro_f1": float("nan")}]}, r"F1 in \[0, 1\]"),
         ({"folds": [{"macro_f1": 0.5}]}, "not a metrics file"),
-        ({"confusion": [[1, 2]]}, "confusion matrix of shape"),
+        ({"folds": [ENTRY | {"confusion": [[1, 2]]}]}, "confusion matrices of shape"),
+        ({"folds": [ENTRY, ENTRY]}, "expected each once, in order"),
         ({"folds": 3}, "not a metrics file"),
     ],
 )
@@ -147,5 +210,5 @@ def test_seeds_of_different_folds_are_refused(tmp_path: Path) -> None:
     node = "reconstruction_mae_l2_r0_all_s2"
     scores = {"macro_f1": [0.5, 0.5], "weighted_f1": [0.5, 0.5]}
     write_metrics(results.settings, tmp_path, "finetune", node, "rgz", scores)
-    with pytest.raises(DataError, match="n_folds is 2, but 3"):
+    with pytest.raises(DataError, match=r"repeats and folds are \(\(0, 0\), \(0, 1\)\), but"):
         results.score("finetune", Configuration("reconstruction", "mae", 0, "l2"), "rgz")

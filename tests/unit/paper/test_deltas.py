@@ -62,6 +62,11 @@ def test_a_scratch_reference_is_paired_by_seed(tmp_path: Path) -> None:
         # Equal Macro-F1 (in floats too): the higher Weighted-F1 wins.
         (([0.5, 0.75, 0.25], [0.75] * 3), ([0.25, 0.5, 0.75], [0.5] * 3), "dino"),
         (([0.5, 0.75, 0.25], [0.5] * 3), ([0.25, 0.5, 0.75], [0.75] * 3), "dino-r"),
+        # Equal as printed, 0.500: the higher Weighted-F1 wins, here and where it is unrounded.
+        (([0.5004] * 3, [0.5] * 3), ([0.4996] * 3, [0.7] * 3), "dino-r"),
+        (([0.5004] * 3, [0.7001] * 3), ([0.4996] * 3, [0.7] * 3), "dino"),
+        # Apart as printed: 0.501 and 0.500, however close.
+        (([0.50051] * 3, [0.5] * 3), ([0.50049] * 3, [0.7] * 3), "dino"),
         # Equal in both: the first in matrix.dinov2_references.
         (([0.5] * 3, [0.5] * 3), ([0.5] * 3, [0.5] * 3), "dino-r"),
     ],

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.errors import DataError
-from stradavit.paper.cells import Results
+from stradavit.paper.budget_figure import budget_figure
+from stradavit.paper.cells import Configuration, Results
 from stradavit.paper.confusion_figure import confusion_figure, recall_form
 from stradavit.paper.curve_figure import curve_figure
 from stradavit.paper.figures import write_figures
@@ -21,7 +23,7 @@ from stradavit.paper.view_figures import contrastive_figure, reconstruction_figu
 from stradavit.settings import Settings
 
 from .fake_data import SIZE_PX, write_data
-from .fake_results import fold_scores, small_config, write_all_metrics
+from .fake_results import fold_scores, results_of, small_config, write_all_metrics
 
 Small = tuple[Settings, Path]
 
@@ -168,6 +170,54 @@ def test_score_figure_has_a_line_per_configuration(small: Small) -> None:
         "Contrastive only", "HCL, R = 0", "HCL, R = 8",
         "Two-stage", "L2 → Soft-HCL, R = 0",
     ]  # fmt: skip
+
+
+def test_bars_are_the_intervals(small: Small) -> None:
+    results = Results(*small)
+    with house_style():
+        figure = score_figure(results)
+    assert figure is not None
+    score = results.score("finetune", Configuration("start", "dino-r"), "rgz")
+    assert score is not None
+    interval = score.spread("macro_f1").interval
+    # Line 2 of the second panel, below its heading and ViT-MAE; fine-tuning is the lower mark.
+    bars = [
+        segment
+        for collection in figure.axes[1].collections
+        if isinstance(collection, LineCollection)
+        for segment in collection.get_segments()
+    ]
+    (bar,) = [bar for bar in bars if 2.0 < bar[0][1] < 2.5]
+    assert tuple(bar[:, 0]) == pytest.approx(interval)
+
+
+def test_label_budget_figure(tmp_path: Path) -> None:
+    config = small_config()
+    config["evaluation"] = {
+        "protocols": ["label_budget"],
+        "label_budget": {"per_class": [5, 20, 50], "draws": 2},
+    }
+    results = results_of(config, tmp_path)
+    with house_style():
+        figure = budget_figure(results)
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["MiraBest", "RGZ DR1"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:4] == ["ViT-MAE-Base", "DINOv2-Base(R)", "DINOv2-Base", "tiny_net"]
+    assert labels[4].startswith("best other run: ")
+    assert labels[5] == "selected: two-stage L2 → Soft-HCL, R = 0"
+    line = next(line for line in figure.axes[1].lines if line.get_label() == "DINOv2-Base(R)")
+    np.testing.assert_array_equal(line.get_xdata(), [5, 20, 50])
+    expected = [
+        np.mean(fold_scores(f"label_budget {n}", "start_dino-r", "rgz", "macro_f1", 6))
+        for n in (5, 20, 50)
+    ]
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), expected)
+    assert len(figure.axes[0].collections) == 6, "a band for each curve"
+
+
+def test_without_budgets_there_is_no_curve(small: Small) -> None:
+    assert budget_figure(Results(*small)) is None
 
 
 def test_texts_keep_apart(small: Small) -> None:

@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from stradavit.paper.layout import Column, Head, Row, RowGroup, Spread, Table
+from stradavit.paper.digits import p_text
+from stradavit.paper.layout import Column, Head, PValue, Row, RowGroup, Section, Spread, Table
 from stradavit.paper.render import escape_latex, to_csv, to_latex, to_markdown
 
 AWKWARD = "A&B_50%"
@@ -42,8 +43,8 @@ def table() -> Table:
 def test_csv_reads_back_to_the_same_numbers(table: Table) -> None:
     frame = pd.read_csv(io.StringIO(to_csv(table)))
     assert list(frame.columns) == [
-        "group", "outer", "inner", "bench macro_f1 mean", "bench macro_f1 std", "bench n",
-        "words", "note",
+        "group", "outer", "inner", "bench macro_f1 mean", "bench macro_f1 std",
+        "bench macro_f1 low", "bench macro_f1 high", "bench n", "words", "note",
     ]  # fmt: skip
     # Pandas before 3 read the last bit of a number as it pleased.
     exact = pytest.approx([1 / 3, -1 / 7], rel=1e-15)
@@ -100,3 +101,91 @@ def test_every_special_character_is_escaped() -> None:
     assert escape_latex(r"\{}_%&#$^~") == (
         r"\textbackslash{}\{\}\_\%\&\#\$\textasciicircum{}\textasciitilde{}"
     )
+
+
+TESTED = Spread(0.0301, 0.0123, True, (-0.0104, 1.0), 0.004, 0.0213, "▲")
+
+
+def one_cell(cell: Spread, n_rows: int = 1) -> Table:
+    """A column with an interval and a test."""
+    row = Row(("a",), (cell, PValue(0.00004)), (), ("x/r/b.json", "x/s/b.json"), ("x/t/b.json",))
+    return Table(
+        number=99,
+        slug="tested",
+        title="Tested",
+        caption="p < 0.05, a<b.",
+        heads=(Head("run", "Run"),),
+        columns=(
+            Column("b macro_f1", "Macro-F1", has_spread=True, has_test=True),
+            Column("p", "p"),
+        ),
+        groups=(RowGroup((row,) * n_rows),),
+        sections=(Section("In words", ("a > b.", "a | b.")),),
+    )
+
+
+def test_csv_has_interval_test_and_files() -> None:
+    frame = pd.read_csv(io.StringIO(to_csv(one_cell(TESTED))))
+    assert frame.loc[0].to_dict() == {
+        "run": "a",
+        "b macro_f1 mean": 0.0301,
+        "b macro_f1 std": 0.0123,
+        "b macro_f1 low": -0.0104,
+        "b macro_f1 high": 1.0,
+        "b macro_f1 p": 0.004,
+        "b macro_f1 p_holm": 0.0213,
+        "b macro_f1 mark": "▲",
+        "p": 0.00004,
+        "files": "x/r/b.json x/s/b.json",
+        "minus": "x/t/b.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "markdown", "latex"),
+    [
+        (
+            TESTED,
+            "+0.030 ± 0.012 [−.010, +1.000], p = 0.021 ▲",
+            r"$+0.030 \pm 0.012$ {\scriptsize $[-.010, +1.000]$}, $p = 0.021$ $\blacktriangle$",
+        ),
+        (
+            Spread(0.9996, 0.1, False, (0.0, 1.0), 0.2, 1.0, ""),
+            "1.000 ± 0.100 [.000, 1.000]",
+            r"$1.000 \pm 0.100$ {\scriptsize $[.000, 1.000]$}",
+        ),
+        (
+            Spread(-0.0001, 0.1, True, (-0.6, -0.0002), 1e-9, 1e-8, "▼"),
+            "+0.000 ± 0.100 [−.600, +.000], p < 0.001 ▼",
+            r"$+0.000 \pm 0.100$ {\scriptsize $[-.600, +.000]$}, $p < 0.001$ $\blacktriangledown$",
+        ),
+    ],
+)
+def test_intervals_tests_and_marks_in_print(cell: Spread, markdown: str, latex: str) -> None:
+    assert f"| a | {markdown} | < 0.001 |" in to_markdown(one_cell(cell))
+    assert rf"a & {latex} & $<$ 0.001 \\" in to_latex(one_cell(cell))
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0009999, "< 0.001"), (0.001, "0.001"), (0.0499, "0.050"), (0.25, "0.25"), (1.0, "1.00")],
+)
+def test_small_probabilities_are_bounds(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+def test_sections_follow_the_table_in_markdown() -> None:
+    text = to_markdown(one_cell(TESTED))
+    assert text.endswith("## In words\n\n- a > b.\n- a \\| b.\n")
+    assert "p < 0.05, a&lt;b." in text
+    assert "In words" not in to_latex(one_cell(TESTED))
+
+
+def test_a_table_longer_than_a_page_may_break() -> None:
+    text = to_latex(one_cell(TESTED, n_rows=80))
+    assert re.findall(r"\\begin\{(\w+\*?)\}", text) == ["longtable"]
+    assert re.findall(r"\\end\{(\w+\*?)\}", text) == ["longtable"]
+    assert text.index(r"\endhead") < text.index("a & $")
+    assert r"\usepackage{booktabs,longtable,amssymb}" in text
+    bare = re.sub(r"(?<!\\)%.*|\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")

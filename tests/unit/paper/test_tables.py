@@ -13,6 +13,7 @@ from stradavit.paper.folder import atomic_folder
 from stradavit.paper.recipes import augmentation_table, contrastive_loss_table, training_table
 from stradavit.paper.tables import write_tables
 from stradavit.settings import Settings
+from stradavit.settings.sources import MiraBestBenchmark
 
 from .fake_data import CLASSES, CUTOUTS_PER_SURVEY, write_data
 from .fake_results import fold_scores, full_config, small_config, write_all_metrics
@@ -22,8 +23,9 @@ NAMES = [
     "05_training_settings", "06_baselines_probe", "07_baselines_finetune",
     "08_reconstruction_probe", "09_reconstruction_finetune", "10_contrastive_probe",
     "11_contrastive_finetune", "12_dinov2_init", "13_two_stage_probe", "14_two_stage_finetune",
-    "15_deltas",
+    "15_deltas", "18_class_wise", "19_claims",
 ]  # fmt: skip
+PAPERS = NAMES[:15]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,31 @@ def test_all_tables_in_all_formats_and_nothing_else(
         text = re.sub(r"(?<!\\)%.*|\\[{}]", "", (out_dir / f"{name}.tex").read_text())
         assert text.count("{") == text.count("}")
         assert not re.search(r"[^\x00-\x7f]", text)
+
+
+def test_the_papers_tables_are_there_whatever_is_left_out(tmp_path: Path) -> None:
+    config = small_config()
+    config["matrix"] = {"baselines": ["mae"]}
+    settings = Settings.parse(config)
+    write_all_metrics(settings, tmp_path)
+    write_data(settings, tmp_path)
+    write_tables(settings, tmp_path, tmp_path / "tables")
+    assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == PAPERS
+
+
+def test_our_tables_follow_their_protocols(tmp_path: Path) -> None:
+    config = small_config()
+    config["evaluation"] = {"protocols": ["linear_probe", "knn", "label_budget", "published_split"]}
+    config["matrix"]["leave_out"] = ["lotss"]
+    settings = Settings.parse(config)
+    write_all_metrics(settings, tmp_path)
+    write_data(settings, tmp_path)
+    write_tables(settings, tmp_path, tmp_path / "tables")
+    assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == [
+        *NAMES, "20_knn", "21_label_budget", "22_leave_one_survey_out", "23_published_split",
+    ]  # fmt: skip
+    for path in (tmp_path / "tables").glob("*.tex"):
+        assert not re.search(r"[^\x00-\x7f]", path.read_text()), path.name
 
 
 def test_csv_holds_the_cells_number(small: tuple[Settings, Path], tmp_path: Path) -> None:
@@ -108,6 +135,16 @@ def test_table_2_counts(small: tuple[Settings, Path]) -> None:
     assert [row.labels for row in table.rows] == [("MiraBest",), ("RGZ DR1",)]
     counts = f"{CLASSES[0]} 4, {CLASSES[1]} 5"
     assert table.rows[0].cells == (9, 7, 2, counts, "not finite 2, other class 9")
+
+
+def test_table_2_says_that_mirabest_is_pooled(small: tuple[Settings, Path]) -> None:
+    settings, results_dir = small
+    assert "pools" not in benchmark_table(settings, results_dir).caption
+    pooled = MiraBestBenchmark(source="mirabest", title="MiraBest", pooled_as_in_paper=True)
+    benchmarks = settings.benchmarks | {"mirabest": pooled}
+    settings = settings.model_copy(update={"benchmarks": benchmarks})
+    caption = benchmark_table(settings, results_dir).caption
+    assert "MiraBest pools the releases F and N, which show the same sources; images" in caption
 
 
 def test_table_3_has_the_papers_numbers() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stradavit.paper.cells import Results
+from stradavit.paper.comparisons import n_tests
 from stradavit.paper.layout import Row, Spread, Table
 from stradavit.paper.transfer import (
     baseline_tables,
@@ -17,6 +18,7 @@ from stradavit.paper.transfer import (
     reconstruction_tables,
     two_stage_tables,
 )
+from tests.reference.statistics import corrected_test, holm_rejects
 
 from .fake_results import fold_scores, full_config, results_of, small_config
 
@@ -207,3 +209,84 @@ def test_column_names_of_the_csv(tmp_path: Path) -> None:
     assert header[:4] == [
         "group", "reconstruction_loss", "mirabest macro_f1 mean", "mirabest macro_f1 std",
     ]  # fmt: skip
+
+
+def significance(results: Results, table: Table, protocol: str) -> list[tuple[float, bool]]:
+    """p by hand of each run of the two-stage tables against its start, and whether it is marked."""
+    found = []
+    for row in table.rows:
+        for benchmark, cell in zip(BENCHMARKS, row.cells[::2], strict=True):
+            if cell is None:
+                continue
+            assert isinstance(cell, Spread)
+            names = [file.split("/")[1] for file in row.files if f"/{benchmark}." in file]
+            n = 3 * results.settings.evaluation.probe.repeats
+            ours = [fold_scores(protocol, name, benchmark, "macro_f1", n) for name in names]
+            theirs = fold_scores(protocol, "start_mae", benchmark, "macro_f1", n)
+            values = [[a - b for a, b in zip(run, theirs, strict=True)] for run in ours]
+            mean, _, _, p, _ = corrected_test(values, n_train=2, n_test=1)
+            assert cell.p_value == pytest.approx(p, abs=1e-9)
+            assert cell.mark in ("", "▲" if mean > 0 else "▼")
+            found.append((p, cell.mark != ""))
+    return found
+
+
+@pytest.mark.parametrize("repeats", [1, 20])
+def test_marks_are_of_the_difference_to_the_own_start(tmp_path: Path, repeats: int) -> None:
+    config = full_config() | {"evaluation": {"probe": {"repeats": repeats}}}
+    results = results_of(config, tmp_path)
+    probe, _ = two_stage_tables(results)
+    found = significance(results, probe, "linear_probe")
+    assert len(found) == 18 * len(BENCHMARKS)
+    rejected = holm_rejects([p for p, _ in found], 0.05)
+    assert [is_marked for _, is_marked in found] == rejected
+    assert f"over the {len(found)} comparisons of this table" in probe.caption
+    assert ("3 folds × 20 repeats" in probe.caption) == (repeats == 20)
+    assert "not about the recipe" in probe.caption
+
+
+def test_a_dinov2_run_is_compared_with_its_own_start(tmp_path: Path) -> None:
+    results = results_of(full_config(), tmp_path)
+    row = row_of(dinov2_table(results), "", "Fine-tuning", "DINOv2-Base(R)")
+    assert row.minus == ("finetune/start_dino-r/mirabest.json", "finetune/start_dino-r/rgz.json")
+    ours = fold_scores("finetune", "contrastive_dino-r_hcl_r0_all_s42", "rgz", "macro_f1")
+    theirs = fold_scores("finetune", "start_dino-r", "rgz", "macro_f1")
+    values = [[a - b for a, b in zip(ours, theirs, strict=True)]]
+    cell = row.cells[2]
+    assert isinstance(cell, Spread)
+    assert cell.p_value == pytest.approx(corrected_test(values, 2, 1)[3], abs=1e-9)
+
+
+def test_starts_and_weighted_f1_bear_no_test(tmp_path: Path) -> None:
+    results = results_of(full_config(), tmp_path)
+    for table in baseline_tables(results):
+        assert not any(column.has_test for column in table.columns)
+        assert "▲" not in table.caption
+        assert n_tests(table.groups) == 0
+    for row in two_stage_tables(results)[0].rows:
+        assert [cell.p_value is None for cell in row.cells] == [False, True] * 2
+
+
+def test_captions_count_what_the_guard_dropped(tmp_path: Path) -> None:
+    # By the counts of tests.unit.paper.fake_data: of 2 x 15 cutouts, 3 near each benchmark.
+    probe, _ = baseline_tables(results_of(small_config(), tmp_path))
+    assert (
+        "6 of 30 pretraining cutouts were dropped because they contain benchmark positions "
+        "(MiraBest 3, RGZ DR1 3)."
+    ) in probe.caption
+    assert "images of a source share a fold" in probe.caption
+
+
+def test_a_corpus_without_guards_says_so(tmp_path: Path) -> None:
+    config = small_config()
+    config["corpora"]["open"] = {"surveys": ["mgcls"], "guards": [], "transductive": ["rgz"]}
+    config["matrix"]["corpora"] = ["all", "open"]
+    probe, _ = baseline_tables(results_of(config, tmp_path))
+    assert "6 of 30 pretraining cutouts of corpus all were dropped" in probe.caption
+    assert "No pretraining cutout of corpus open was dropped" in probe.caption
+
+
+def test_repeats_that_differ_are_listed(tmp_path: Path) -> None:
+    config = full_config() | {"evaluation": {"probe": {"repeats": 4}}}
+    caption = dinov2_table(results_of(config, tmp_path)).caption
+    assert "3 folds × repeats (Linear probe 4, Fine-tuning 1), fold seed 0" in caption
