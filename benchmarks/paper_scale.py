@@ -13,15 +13,12 @@ from benchmarks.machine import NO_GPU
 from benchmarks.report import number, table
 from stradavit.cutouts.shards import ROW
 from stradavit.models.config import EncoderConfig
+from stradavit.models.cost import contrastive_flops, encoder_flops, reconstruction_flops
+from stradavit.planning.published import TABLE_1, TABLE_1_PX
 from stradavit.settings.training import ContrastiveSettings, ReconstructionSettings
-from stradavit.training.throughput import (
-    contrastive_flops,
-    encoder_flops,
-    published_peak,
-    reconstruction_flops,
-)
+from stradavit.training.throughput import published_peak
 
-N_CUTOUTS, SIZE_PX = 590_654, 512
+N_CUTOUTS, SIZE_PX = sum(TABLE_1.values()), TABLE_1_PX
 EPOCHS = 35
 PEAK_FLOPS = published_peak("H100") or math.nan
 PCIE_BYTES_S = 63e9  # PCIe 5.0 x16, one direction

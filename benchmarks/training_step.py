@@ -13,7 +13,7 @@ from stradavit.models.compiled import compile_blocks
 from stradavit.models.projection import ProjectionHead
 from stradavit.models.stages import acquire_encoder
 from stradavit.objectives.contrastive import contrastive_loss
-from stradavit.settings.sources import Architecture, ScratchEncoder
+from stradavit.settings.encoders import Architecture, ScratchEncoder
 from stradavit.settings.training import (
     ContrastiveSettings,
     PretrainSettings,
@@ -22,7 +22,7 @@ from stradavit.settings.training import (
 from stradavit.settings.views import ViewSettings
 from stradavit.training.distributed import Team
 from stradavit.training.memory import keep_freed_memory
-from stradavit.training.optimiser import adamw
+from stradavit.training.optimiser import AdamW, adamw
 from stradavit.training.resampling import DrawnViews
 from stradavit.training.tasks import task_of
 from stradavit.training.throughput import matrix_product_rate
@@ -212,7 +212,7 @@ def _step(
     loss: Callable[[], Tensor],
     settings: PretrainSettings,
     device: torch.device,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimiser: AdamW | torch.optim.Optimizer | None = None,
 ) -> Callable[[], None]:
     """A function that does one update."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -226,7 +226,7 @@ def _step(
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, settings.phase.clip_norm)
         optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

@@ -34,7 +34,11 @@ MODULES = {
     "pretrain_contrastive": "stradavit.training.pretrain",
     "features": "stradavit.evaluation.features",
     "probe": "stradavit.evaluation.probe",
+    "knn": "stradavit.evaluation.knn",
+    "label_budget": "stradavit.evaluation.label_budget",
+    "published_split": "stradavit.evaluation.published_split",
     "finetune": "stradavit.evaluation.finetune",
+    "leakage": "stradavit.evaluation.leakage",
     "tables": "stradavit.paper.tables",
 }
 REPORT_EVERY_S = 20.0

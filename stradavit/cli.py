@@ -178,6 +178,19 @@ def build_parser() -> argparse.ArgumentParser:
         features=path | {"help": "Features of the benchmark."},
         out=path | {"help": "Metrics to write (JSON)."},
     )
+    for word, run, help_text in (
+        ("knn", knn, "Nearest neighbours among embedded images, all folds."),
+        ("label-budget", label_budget, "Linear probe on few labels of each class, all folds."),
+        ("published-split", published_split, "Linear probe on the benchmark's own division."),
+    ):
+        stage(
+            word,
+            run,
+            help_text,
+            **names,
+            features=path | {"help": "Features of the benchmark."},
+            out=path | {"help": "Metrics to write (JSON)."},
+        )
     stage(
         "finetune",
         finetune,
@@ -197,6 +210,16 @@ def build_parser() -> argparse.ArgumentParser:
         evaluation=names["evaluation"],
         benchmark=path | {"help": "Labelled cutouts."},
         out=path | {"help": "Folder to write one metrics file per yardstick into."},
+    )
+    stage(
+        "leakage",
+        leakage,
+        "Find images of a benchmark that show the same sky, by position and by content, and say "
+        "whether folds part them.",
+        benchmark_name=names["benchmark_name"],
+        evaluation=names["evaluation"],
+        benchmark=path | {"help": "Labelled cutouts."},
+        out=path | {"help": "Report to write (JSON)."},
     )
     for what, run in (("tables", tables), ("figures", figures)):
         stage(
@@ -227,6 +250,34 @@ def build_parser() -> argparse.ArgumentParser:
             "workflow/config/paper.yaml; config.yaml if absent.",
         },
         json={"action": "store_true", "default": False, "help": "Findings as JSON, for programs."},
+    )
+    stage(
+        "plan",
+        see_plan,
+        "What a config is going to cost, of what is not there already: trainings and cells, hours, "
+        "disk and downloads. Hours follow from earlier runs where there are any. Nothing is "
+        "written, and no archive is asked.",
+        configfile=path
+        | {
+            "nargs": "+",
+            "default": [Path("config.yaml")],
+            "help": "As for doctor.",
+        },
+        results=path
+        | {"default": Path("results"), "metavar": "DIR", "help": "Folder of the results."},
+        device={
+            "choices": ("cuda", "cpu"),
+            "default": None,
+            "help": "Plan for a GPU or a processor; for what jobs would get here if absent.",
+        },
+        tflops={
+            "type": float,
+            "default": None,
+            "metavar": "X",
+            "help": "TFLOP/s the device sustains, where nothing was measured; 400 for a GPU and "
+            "0.04 for each thread of a processor if absent, which is assumed and not measured.",
+        },
+        json={"action": "store_true", "default": False, "help": "The plan as JSON, for programs."},
     )
     return parser
 
@@ -282,6 +333,12 @@ def _loader(text: str) -> Any:
     return loader
 
 
+def _one_thread() -> None:
+    """For stages of many small products, on which several threads only wait for each other."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
 def _archives(text: str) -> Any:
     from stradavit.settings.archives import ArchiveSettings
 
@@ -318,7 +375,7 @@ def acquire_benchmark(a: Namespace) -> str:
 def acquire_encoder(a: Namespace) -> str:
     """Prepare a starting point."""
     from stradavit.models.stages import acquire_encoder
-    from stradavit.settings.sources import Encoder
+    from stradavit.settings.encoders import Encoder
 
     encoder = _source(Encoder, a.encoder, "encoder")
     acquire_encoder(a.name, encoder, a.seed, a.out.parent, _archives(a.archives))
@@ -385,12 +442,47 @@ def features(a: Namespace) -> str:
 
 def probe(a: Namespace) -> str:
     """Probe an encoder."""
+    _one_thread()
     from stradavit.evaluation.probe import probe
     from stradavit.settings.evaluation import EvaluationSettings
 
     e = EvaluationSettings.parse(a.evaluation)
     names = (a.encoder_name, a.benchmark_name)
     probe(a.features, e.folds, e.class_weights, e.probe, names, a.out)
+    return f"metrics: {a.out}"
+
+
+def knn(a: Namespace) -> str:
+    """Let nearest neighbours vote."""
+    from stradavit.evaluation.knn import knn
+    from stradavit.settings.evaluation import EvaluationSettings
+
+    e = EvaluationSettings.parse(a.evaluation)
+    knn(a.features, e.folds, e.knn, (a.encoder_name, a.benchmark_name), a.out)
+    return f"metrics: {a.out}"
+
+
+def label_budget(a: Namespace) -> str:
+    """Probe an encoder with few labels."""
+    _one_thread()
+    from stradavit.evaluation.label_budget import label_budget
+    from stradavit.settings.evaluation import EvaluationSettings
+
+    e = EvaluationSettings.parse(a.evaluation)
+    names = (a.encoder_name, a.benchmark_name)
+    label_budget(a.features, e.folds, e.probe, e.label_budget, names, a.out)
+    return f"metrics: {a.out}"
+
+
+def published_split(a: Namespace) -> str:
+    """Probe an encoder on the division a benchmark was published with."""
+    _one_thread()
+    from stradavit.evaluation.published_split import published_split
+    from stradavit.settings.evaluation import EvaluationSettings
+
+    e = EvaluationSettings.parse(a.evaluation)
+    names = (a.encoder_name, a.benchmark_name)
+    published_split(a.features, e.class_weights, e.probe, e.published_split, names, a.out)
     return f"metrics: {a.out}"
 
 
@@ -415,6 +507,17 @@ def yardsticks(a: Namespace) -> str:
     folds = EvaluationSettings.parse(a.evaluation).folds
     yardsticks(a.benchmark, folds, a.benchmark_name, a.out)
     return f"yardsticks: {a.out}"
+
+
+def leakage(a: Namespace) -> str:
+    """Find images of the same sky."""
+    _one_thread()
+    from stradavit.evaluation.leakage import leakage
+    from stradavit.settings.evaluation import EvaluationSettings
+
+    e = EvaluationSettings.parse(a.evaluation)
+    leakage(a.benchmark, e.folds, e.leakage, a.benchmark_name, a.out)
+    return f"leakage report: {a.out}"
 
 
 def tables(a: Namespace) -> str:
@@ -452,6 +555,17 @@ def see_doctor(a: Namespace) -> int:
     from stradavit.settings import Settings
 
     return doctor(Settings.read(*a.configfile), a.json)
+
+
+def see_plan(a: Namespace) -> str:
+    """Say what a config is going to cost."""
+    from stradavit.planning.plan import make_plan
+    from stradavit.planning.report import as_text
+    from stradavit.settings import Settings
+
+    settings = Settings.read(*a.configfile)
+    plan = make_plan(settings, a.configfile, a.results, a.device, a.tflops)
+    return plan.to_json() if a.json else as_text(plan)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ wrap of right ascension is special.
 
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 ARCMIN = np.pi / (180 * 60)
 
@@ -137,6 +139,44 @@ def near(sky: Footprints, positions: Floats, guard_arcmin: float) -> NDArray[np.
         is_near = distance(target, centres[some][owner], corners[owner]) < guard
         result[known[some[np.unique(owner[is_near])]]] = True
     return result
+
+
+def close_pairs(
+    positions: Floats, separation_arcsec: float
+) -> Iterator[tuple[Integers, Integers, Floats]]:
+    """Pairs of positions closer than a separation, a bounded number of them at a time.
+
+    Parameters
+    ----------
+    positions : (n, 2) right ascension and declination, deg; rows with NaN are left out
+    separation_arcsec : arcsec
+
+    Yields
+    ------
+    first, second : (k,) rows of `positions`, first < second
+    separation : (k,) arcsec
+    """
+    from scipy.spatial import cKDTree
+
+    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
+    if len(known) < 2:
+        return
+    vectors = unit_vectors(positions[known])
+    tree = cKDTree(vectors)
+    limit = separation_arcsec / 60 * ARCMIN
+    # A little wider than needed: the exact test follows.
+    reach = 2 * np.sin(min(limit, np.pi) / 2) * (1 + 1e-9) + 1e-12
+    counts = tree.query_ball_point(vectors, reach, return_length=True)
+    blocks = np.cumsum(counts) // PAIRS_AT_ONCE
+    for block in np.unique(blocks[counts > 1]):
+        some = np.flatnonzero((blocks == block) & (counts > 1))
+        matches = tree.query_ball_point(vectors[some], reach)
+        a = np.repeat(some, counts[some])
+        b = np.concatenate(matches).astype(np.int64)
+        separation = angle(vectors[a], vectors[b])
+        chosen = (a < b) & (separation < limit)
+        a, b, separation = a[chosen], b[chosen], separation[chosen]
+        yield known[a], known[b], np.degrees(separation) * 3600
 
 
 def distance(points: Floats, centres: Floats, corners: Floats) -> Floats:

@@ -7,10 +7,12 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
+from stradavit.cutouts import sky as sky_module
 from stradavit.cutouts.sky import (
     Footprints,
     angle,
     circles,
+    close_pairs,
     distance,
     footprints,
     near,
@@ -150,3 +152,31 @@ def test_scales_to_a_survey():
     # A square of 0.2 deg with a rim of 2 arcmin.
     area = 0.2**2 + 4 * 0.2 / 30 + np.pi / 30**2
     assert found.mean() == pytest.approx(m * area / 41253, rel=0.1)
+
+
+@pytest.mark.parametrize("at_once", [3, 200_000])
+def test_close_pairs_are_those_astropy_separates_by_less(monkeypatch, at_once):
+    monkeypatch.setattr(sky_module, "PAIRS_AT_ONCE", at_once)
+    rng = np.random.default_rng(5)
+    centres = np.array([[0.001, 20.0], [359.999, 20.0], [120.0, 89.99], [40.0, -90.0]])
+    positions = np.repeat(centres, 15, axis=0) + rng.normal(0, 5e-3, (60, 2))
+    positions[:, 1] = np.clip(positions[:, 1], -90, 90)
+    positions[:, 0] %= 360
+    positions[[4, 40]] = np.nan
+    found = {}
+    for first, second, separation in close_pairs(positions, 20.0):
+        assert (first < second).all()
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        found |= dict(zip(pairs, separation.tolist(), strict=True))
+    expected = {}
+    for i in range(60):
+        for j in range(i + 1, 60):
+            if np.isfinite(positions[[i, j]]).all():
+                one, other = (SkyCoord(*positions[k], unit="deg") for k in (i, j))
+                arcsec = one.separation(other).arcsec
+                if arcsec < 20:
+                    expected[i, j] = arcsec
+    assert found.keys() == expected.keys() and len(found) > 100
+    for pair, arcsec in expected.items():
+        assert found[pair] == pytest.approx(arcsec, rel=1e-6, abs=1e-7)
+    assert list(close_pairs(positions[:1], 20.0)) == []

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import pickle
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from astropy.visualization import ZScaleInterval
 from PIL import Image
 
-from stradavit.acquire.labels import LabelledImage, write_labels
+from stradavit.acquire.labels import LabelledImage, read_labels, write_labels
 from stradavit.acquire.manifest import Acquired, write_ledger
 from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.cutouts.corpus import Corpus
@@ -183,6 +184,16 @@ def test_images_of_different_sizes(tmp_path):
         np.testing.assert_allclose(found.read(number), ZScaleInterval()(image), atol=LEVEL)
     copy = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(copy.read(2), found.read(2))
+
+
+def test_the_published_split_is_kept(tmp_path):
+    path = labels_of(tmp_path, [noise(9, 9, seed=k) for k in range(3)] + [np.zeros((9, 9), "f4")])
+    sides = ("test", "", "train", "test")
+    rows = [replace(row, split=side) for row, side in zip(read_labels(path), sides, strict=True)]
+    write_labels(path, rows)
+    cut_benchmark("b", benchmark(), path, tmp_path / "b.h5")
+    # The empty image is left out, and its side with it.
+    assert LabelledCutouts(tmp_path / "b.h5").splits == ["test", "", "train"]
 
 
 def test_blank_pixels_do_not_poison_the_image(tmp_path):

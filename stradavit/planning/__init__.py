@@ -1,0 +1,1 @@
+"""What a configuration is going to cost, before anything starts: `stradavit plan`."""

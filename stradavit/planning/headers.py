@@ -1,0 +1,79 @@
+"""The axes of an image file from its first bytes: enough for a plan, and far quicker than reading.
+
+What cannot be understood here is left to the stage that cuts, whose reader understands more.
+"""
+
+import gzip
+import re
+import struct
+import zlib
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from stradavit.acquire.transfer.fits_length import BLOCK, CARD, MalformedError, data_bytes
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GZIP = b"\x1f\x8b"
+_MAX_BLOCKS = 512
+_AXIS = re.compile(rb"(Z?)NAXIS(\d*) *= *(\d+)")
+
+
+def image_axes(path: Path) -> tuple[int, int, int] | None:
+    """Planes, rows and columns of the image a survey's file holds; None if that cannot be told.
+
+    Parameters
+    ----------
+    path : PNG, or FITS, packed by gzip or not; its first HDU with two axes counts
+    """
+    try:
+        with path.open("rb") as plain:
+            head = plain.read(32)
+            plain.seek(0)
+            if head.startswith(_PNG):
+                nx, ny = struct.unpack(">II", head[16:24])
+                return 1, ny, nx
+            if head.startswith(_GZIP):
+                with gzip.open(plain) as unpacked:
+                    return _fits_axes(unpacked)  # type: ignore[arg-type]
+            return _fits_axes(plain)
+    except (OSError, EOFError, zlib.error, struct.error, MalformedError):
+        return None
+
+
+def _fits_axes(opened: BinaryIO) -> tuple[int, int, int] | None:
+    if opened.read(9) != b"SIMPLE  =":
+        return None
+    opened.seek(0)
+    while header := _header(opened):
+        lengths = _lengths(header)
+        if len(lengths) >= 2 and min(lengths) > 0:
+            return prod(lengths[2:]), lengths[1], lengths[0]
+        n_bytes = data_bytes(header)
+        opened.seek(n_bytes + -n_bytes % BLOCK, 1)
+    return None
+
+
+def _header(opened: BinaryIO) -> bytes:
+    """All blocks of a header; empty at the end of the file."""
+    header = b""
+    for _ in range(_MAX_BLOCKS):
+        block = opened.read(BLOCK)
+        if len(block) < BLOCK:
+            break
+        header += block
+        if any(block[at : at + 8] == b"END     " for at in range(0, BLOCK, CARD)):
+            return header
+    return b""
+
+
+def _lengths(header: bytes) -> list[int]:
+    """Lengths of the axes of an image, the fastest first; of the packed image if it is one."""
+    found: dict[bytes, dict[int, int]] = {b"": {}, b"Z": {}}
+    cards = [header[at : at + CARD] for at in range(0, len(header), CARD)]
+    for card in cards:
+        if axis := _AXIS.match(card):
+            found[axis[1]][int(axis[2] or 0)] = int(axis[3])
+    is_table = cards[0].startswith(b"XTENSION") and b"IMAGE" not in cards[0]
+    axes = found[b"Z"] or ({} if is_table else found[b""])
+    return [axes.get(number, 0) for number in range(1, axes.get(0, 0) + 1)]
