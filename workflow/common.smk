@@ -170,7 +170,7 @@ def corpus_shards(wildcards):
     """Shards of all parts of a corpus's surveys."""
     return [
         f"results/shards/{survey}/{part}.h5"
-        for survey in SETTINGS.corpora[wildcards.corpus].surveys
+        for survey in SETTINGS.corpus(wildcards.corpus).surveys
         for part in range(SETTINGS.surveys[survey].parts)
     ]
 
@@ -211,6 +211,17 @@ def run_settings(wildcards):
     return SETTINGS.pretrain_settings(NODES[wildcards.encoder]).to_json()
 
 
+def evaluation_of(*blocks, without=()):
+    """The blocks of `evaluation` a protocol depends on, so that only they score it anew.
+
+    A recipe that is borrowed from the probe is borrowed `without` its `repeats`.
+    """
+    kept = SETTINGS.evaluation.model_dump(mode="json", include=set(blocks))
+    for block, key in without:
+        del kept[block][key]
+    return json.dumps(kept, sort_keys=True)
+
+
 def encoders_of(*branches):
     """A wildcard constraint that admits the encoders of these branches of the matrix."""
     names = [name for name, node in NODES.items() if node.branch in branches]
@@ -229,13 +240,19 @@ def metrics(wildcards):
 
 
 def paper_corpora(wildcards):
-    """Corpora the matrix trains on."""
-    return [f"results/corpora/{name}.h5" for name in SETTINGS.matrix.corpora]
+    """Corpora the matrix trains on, those without a survey too."""
+    names = [*SETTINGS.matrix.corpora, *SETTINGS.matrix.reduced_corpora]
+    return [f"results/corpora/{name}.h5" for name in names]
 
 
 def paper_benchmarks(wildcards):
     """All labelled cutouts."""
     return [f"results/benchmarks/{name}.h5" for name in SETTINGS.benchmarks]
+
+
+def paper_leakage(wildcards):
+    """Reports on images of the same sky, of all benchmarks."""
+    return [f"results/leakage/{name}.json" for name in SETTINGS.benchmarks]
 
 
 def paper_settings(wildcards):

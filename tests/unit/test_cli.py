@@ -20,12 +20,17 @@ STAGES = [
     "pretrain",
     "features",
     "probe",
+    "knn",
+    "label-budget",
+    "published-split",
     "finetune",
     "yardsticks",
+    "leakage",
     "tables",
     "figures",
     "settings",
     "doctor",
+    "plan",
 ]
 
 

@@ -1,6 +1,8 @@
 """What the pages say holds: commands run, overlays are valid, links lead somewhere, names exist."""
 
 import contextlib
+import csv
+import dataclasses
 import io
 import os
 import re
@@ -18,12 +20,16 @@ import pytest
 import yaml
 
 from stradavit.cli import build_parser
+from stradavit.evaluation.folds import repeated_folds
 from stradavit.evaluation.metrics import FoldOutcome, write_outcomes
-from stradavit.paper.cells import Configuration, Results, spread_of
+from stradavit.paper.cells import Configuration, Results
+from stradavit.paper.scores import spread_of
+from stradavit.paper.tables import write_tables
 from stradavit.settings import Settings
 from stradavit.settings.base import Block
 from tests.conftest import REPOSITORY
-from tests.unit.paper.fake_results import write_all_metrics
+from tests.unit.paper.fake_data import write_data
+from tests.unit.paper.fake_results import full_config, small_config, write_all_metrics
 from tests.workflow.conftest import BIN, copy_workflow
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -348,3 +354,162 @@ def test_the_script_of_architecture_recomputes_a_cell(tmp_path: Path) -> None:
     )
     assert done.stdout.decode().strip() == f"{spread.mean:.3f} ± {spread.std:.3f}"
     assert spread.std > 0
+
+
+# -- every number of a table --------------------------------------------------------------------
+
+RESULT_TABLES = (
+    "06_baselines_probe", "07_baselines_finetune", "08_reconstruction_probe",
+    "09_reconstruction_finetune", "10_contrastive_probe", "11_contrastive_finetune",
+    "12_dinov2_init", "13_two_stage_probe", "14_two_stage_finetune", "15_deltas",
+    "20_knn", "22_leave_one_survey_out",
+)  # fmt: skip
+RECOMPUTE = REPOSITORY / "docs" / "recompute.md"
+
+
+def write_real_metrics(settings: Settings, results_dir: Path) -> None:
+    """Every metrics file the matrix asks for, by the stages' own writer, of drawn predictions."""
+    evaluation = settings.evaluation
+    for number, (protocol, encoder, benchmark) in enumerate(settings.cells()):
+        n_classes = 2 + list(settings.benchmarks).index(benchmark)
+        labelled = types.SimpleNamespace(
+            classes=[f"class {label}" for label in range(n_classes)],
+            labels=np.arange(24 * n_classes) % n_classes,
+            sources=[f"source {image}" for image in range(24 * n_classes)],
+            images=[f"image {image}" for image in range(24 * n_classes)],
+        )
+        blocks = {"linear_probe": "probe", "finetune": "finetune", "knn": "knn"}
+        recipe = getattr(evaluation, blocks[protocol])
+        # Seeds of a run are about equally good, starts are mediocre.
+        kind = np.random.default_rng(list(f"{protocol} {encoder.rpartition('_s')[0]}".encode()))
+        skill = 1.5 if encoder.startswith("start") else kind.uniform(-3.0, 6.0)
+        rng = np.random.default_rng(number)
+        outcomes = []
+        for split in repeated_folds(labelled, evaluation.folds, recipe.repeats):
+            truth = np.eye(n_classes)[labelled.labels[split.test]]
+            votes = np.exp(skill * truth + rng.gumbel(size=truth.shape))
+            shares = votes / votes.sum(axis=1, keepdims=True)
+            outcome = FoldOutcome(split.fold, len(split.train), split.test, shares)
+            outcomes.append(dataclasses.replace(outcome, repeat=split.repeat))
+        write_outcomes(
+            results_dir / "metrics" / protocol / encoder / f"{benchmark}.json",
+            labelled,
+            outcomes,
+            names=(encoder, benchmark),
+            protocol=protocol,
+            settings={},
+            code="",
+            provenance={},
+        )
+
+
+def small_with_ours() -> dict[str, Any]:
+    """Some of the paper's runs, two seeds, and the tables of ours that the page speaks of."""
+    config = small_config()
+    config["matrix"]["leave_out"] = ["mgcls"]
+    return config | {"evaluation": {"protocols": ["linear_probe", "finetune", "knn"]}}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[full_config, small_with_ours],
+    ids=["all of the paper, one seed", "some of it and of ours, two seeds"],
+)
+def real_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose `results/` holds metrics and tables of a matrix."""
+    config = request.param()
+    config.setdefault("evaluation", {})["probe"] = {"repeats": 3}
+    settings, folder = Settings.parse(config), tmp_path_factory.mktemp("recompute")
+    results_dir = folder / "results"
+    write_real_metrics(settings, results_dir)
+    write_data(settings, results_dir)
+    write_tables(settings, results_dir, results_dir / "tables")
+    return folder
+
+
+def run_recompute(folder: Path, table: str) -> list[list[str]]:
+    """What both scripts of the page print about a table, line by line in columns."""
+    numbers, tests = fenced(RECOMPUTE, "python")
+    printed, before = io.StringIO(), (Path.cwd(), sys.argv)
+    try:
+        os.chdir(folder)
+        sys.argv = ["recompute.py", f"results/tables/{table}.csv"]
+        with contextlib.redirect_stdout(printed):
+            exec(compile(f"{numbers}\n{tests}", str(RECOMPUTE), "exec"), {})
+    finally:
+        os.chdir(before[0])
+        sys.argv = before[1]
+    return [line.split("\t") for line in printed.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("table", RESULT_TABLES)
+def test_the_script_of_recompute_gives_every_number_of_a_table(
+    real_tables: Path, table: str, request: pytest.FixtureRequest
+) -> None:
+    folder = real_tables / "results" / "tables"
+    if not (folder / f"{table}.csv").exists():
+        assert int(table[:2]) >= 18, "those of the paper are always there"
+        return
+    lines = run_recompute(real_tables, table)
+    cells = [(key, [float(n) for n in numbers]) for key, *numbers in lines if numbers[0] != "p"]
+    tests = sorted(
+        (key, float(p), float(adjusted))
+        for key, *_, p, adjusted in (line for line in lines if line[1] == "p")
+    )
+    with (folder / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # Against the CSV, which has all digits.
+    keys = [name.removesuffix(" mean") for name in rows[0] if name.endswith(" mean")]
+    written = [
+        (key, [float(row[f"{key} {part}"]) for part in ("mean", "std", "low", "high")])
+        for row in rows
+        for key in keys
+        if row[f"{key} mean"]
+    ]
+    assert len(cells) == len(written)
+    for (key, found), (expected_key, expected) in zip(cells, written, strict=True):
+        assert key == expected_key
+        # The interval of a score ends where F1 does.
+        lowest, highest = (-np.inf, np.inf) if key.endswith("difference") else (0.0, 1.0)
+        shown = [*found[:2], *np.clip(found[2:], lowest, highest)]
+        assert shown == pytest.approx(expected, abs=1e-12)
+    tested = [key for key in keys if f"{key} p" in rows[0]]
+    values = sorted(
+        (key, float(row[f"{key} p"]), float(row[f"{key} p_holm"]))
+        for row in rows
+        for key in tested
+        if row[f"{key} p"]
+    )
+    assert [test[0] for test in tests] == [value[0] for value in values]
+    for test, value in zip(tests, values, strict=True):
+        assert test[1:] == pytest.approx(value[1:], abs=1e-9)
+    # Against print: the same numbers in the same order, with three decimals.
+    text = (folder / f"{table}.md").read_text(encoding="utf-8").replace("−", "-")
+    number, p_value = r"([+-]?\d?\.\d+)", r"(?:, p ([=<]) ([\d.]+))?"
+    printed = re.findall(rf"{number} ± {number} \[{number}, {number}\]{p_value} ?([▲▼]?) \|", text)
+    assert len(printed) == len(written)
+    corrected = [
+        (row[f"{key} mark"], float(row[f"{key} p_holm"])) if row.get(f"{key} p") else ("", 1.0)
+        for row in rows
+        for key in keys
+        if row[f"{key} mean"]
+    ]
+    for (*digits, sign, p, mark), (key, expected), (expected_mark, p_holm) in zip(
+        printed, written, corrected, strict=True
+    ):
+        assert [float(n) for n in digits] == pytest.approx(expected, abs=5.001e-4)
+        assert mark == expected_mark
+        assert (mark != "") == (p_holm < 0.05)
+        assert (sign != "") == key.endswith("difference")
+        if sign == "=":
+            assert float(p) == pytest.approx(p_holm, abs=5.001e-3 if p_holm > 0.0995 else 5.001e-4)
+        if sign == "<":
+            assert p_holm < float(p)
+    is_complete = all(row[f"{key} mean"] for row in rows for key in keys)
+    assert (is_complete and cells) or "two seeds" in request.node.callspec.id
+
+
+def test_some_tests_of_the_recomputed_tables_are_significant(real_tables: Path) -> None:
+    texts = [path.read_text() for path in (real_tables / "results" / "tables").glob("1*.md")]
+    assert any("▲ |" in text for text in texts)
+    assert any("▼ |" in text for text in texts)

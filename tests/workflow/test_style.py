@@ -12,7 +12,7 @@ from .conftest import BIN, run_snakemake
 
 # A package may import those to its right; those in one group do not know each other.
 DIRECTION = (
-    {"paper"},
+    {"paper", "planning"},
     {"evaluation", "detection"},
     {"training"},
     {"objectives", "models", "views"},

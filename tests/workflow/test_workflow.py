@@ -28,7 +28,9 @@ TABLES = (
 )
 
 TRAINING = {"pretrain_reconstruction", "pretrain_contrastive"}
-SCORING = {"features", "probe", "finetune"}
+# What is trained on the recipe of the probe.
+PROBING = {"probe", "label_budget", "published_split"}
+SCORING = {"features", "knn", "finetune"} | PROBING
 PAPER = {"tables", "figures"}
 
 
@@ -56,11 +58,17 @@ def call(
     )
 
 
-def planned(folder: Path, overlay: str) -> set[str]:
-    """Rules a dry run plans after a change of settings."""
+def jobs_planned(folder: Path, overlay: str) -> dict[str, int]:
+    """Jobs of each rule that a dry run plans after a change of settings."""
     dry = call(folder, "--dry-run", overlay=overlay)
     assert dry.returncode == 0, dry.stdout + dry.stderr
-    return set(re.findall(r"^(\w+) +\d+$", dry.stdout + dry.stderr, re.MULTILINE)) - {"total"}
+    counted = re.findall(r"^(\w+) +(\d+)$", dry.stdout + dry.stderr, re.MULTILINE)
+    return {rule: int(number) for rule, number in counted if rule != "total"}
+
+
+def planned(folder: Path, overlay: str) -> set[str]:
+    """Rules a dry run plans after a change of settings."""
+    return set(jobs_planned(folder, overlay))
 
 
 def test_every_table_in_three_formats(done: Path) -> None:
@@ -84,7 +92,21 @@ def test_a_second_call_has_nothing_to_do(done: Path) -> None:
 @pytest.mark.parametrize(
     ("overlay", "expected"),
     [
-        ("evaluation: {probe: {learning_rate: 0.004}}", {"probe"} | PAPER),
+        ("evaluation: {probe: {learning_rate: 0.004}}", PROBING | PAPER),
+        ("evaluation: {probe: {repeats: 2}}", {"probe"} | PAPER),
+        ("evaluation: {knn: {neighbours: 5}}", {"knn"} | PAPER),
+        ("evaluation: {label_budget: {per_class: [3, 5]}}", {"label_budget"} | PAPER),
+        ("evaluation: {published_split: {trainings: 2}}", {"published_split"} | PAPER),
+        (
+            "evaluation: {folds: {seed: 1}}",
+            SCORING - {"features", "published_split"} | {"leakage"} | PAPER,
+        ),
+        ("evaluation: {leakage: {same_source_arcsec: 5}}", {"leakage"} | PAPER),
+        (
+            "evaluation: {class_weights: training_fold}",
+            {"probe", "published_split", "finetune"} | PAPER,
+        ),
+        ("evaluation: {protocols: [linear_probe, finetune]}", PAPER),
         ("evaluation: {finetune: {learning_rate: 0.0004}}", {"finetune"} | PAPER),
         ("views: {crops: {tight_side: [0.5, 0.6]}}", TRAINING | SCORING | PAPER),
         (
@@ -104,3 +126,61 @@ def test_a_change_plans_only_what_follows_from_it(
     done: Path, overlay: str, expected: set[str]
 ) -> None:
     assert planned(done, overlay) == expected
+
+
+def scored(encoders: int) -> dict[str, int]:
+    """Jobs that score so many encoders: on three benchmarks, one of which publishes a split."""
+    return dict.fromkeys(SCORING, 3 * encoders) | {"published_split": encoders}
+
+
+DINOV2 = """
+encoders:
+  tiny-dinov2:
+    source: scratch_dinov2
+    architecture: {image_px: 28, width: 32, layers: 2, heads: 2}
+matrix:
+"""
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        # One more loss is one more encoder; one more baseline needs no training.
+        (
+            "matrix: {reconstruction: {losses: [l2_l1, l2]}}",
+            {"pretrain_reconstruction": 1} | scored(1),
+        ),
+        (DINOV2 + "  baselines: [vit-tiny, tiny-dinov2]", {"acquire_encoder": 1} | scored(1)),
+        (
+            DINOV2 + "  dinov2: {starts: [tiny-dinov2], losses: [hcl]}",
+            {"acquire_encoder": 1, "pretrain_contrastive": 1} | scored(2),
+        ),
+        # A second stage whose first there is already, and one whose first is not.
+        (
+            "matrix: {two_stage: {contrastive_losses: [soft_hcl, hcl]}}",
+            {"pretrain_contrastive": 1} | scored(1),
+        ),
+        (
+            "matrix: {two_stage: {reconstruction_losses: [l2_l1, l2]}}",
+            {"pretrain_reconstruction": 1, "pretrain_contrastive": 1} | scored(2),
+        ),
+        # One encoder less, and a whole branch less: nothing is made anew but what is printed.
+        ("matrix: {contrastive: {registers: [4]}}", {}),
+        ("matrix: {contrastive: {starts: []}}", {}),
+        # A seed more: a random start of its own, and one of each run.
+        (
+            "training: {seeds: [42, 43]}",
+            {"acquire_encoder": 1, "pretrain_reconstruction": 1, "pretrain_contrastive": 3}
+            | scored(5),
+        ),
+        # A survey less: the selected model and its first stage, of which only the former is scored.
+        (
+            "matrix: {leave_out: [sdc1]}",
+            {"cut_corpus": 1, "pretrain_reconstruction": 1, "pretrain_contrastive": 1} | scored(1),
+        ),
+    ],
+)
+def test_the_matrix_grows_and_shrinks_by_single_encoders(
+    done: Path, overlay: str, expected: dict[str, int]
+) -> None:
+    assert jobs_planned(done, overlay) == expected | {"tables": 1, "figures": 1}

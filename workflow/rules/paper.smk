@@ -7,6 +7,7 @@ rule tables:
         metrics=metrics,
         corpora=paper_corpora,
         benchmarks=paper_benchmarks,
+        leakage=paper_leakage,
         code=code("stradavit.paper.tables"),
     output:
         report(
