@@ -92,12 +92,14 @@ def _compare(landmarks: Landmarks, some: Integers) -> Pairs:
     windows *= np.float32(UNIT)
     images = landmarks.image[some]
     cosines = windows @ windows.T
+    cosines[images[:, None] == images] = -1
     good = cosines >= LEAST_COSINE
-    good &= images[:, None] != images
     if np.count_nonzero(good) > PARTNERS_OF_WINDOW * len(some):
-        cosines *= good
-        ranked = np.partition(cosines, -PARTNERS_OF_WINDOW, axis=1)[:, -PARTNERS_OF_WINDOW]
-        good &= cosines >= ranked[:, None]
+        # Exactly so many for each: in a crowd most windows may be equal.
+        best = np.argpartition(cosines, -PARTNERS_OF_WINDOW, axis=1)[:, -PARTNERS_OF_WINDOW:]
+        is_best = np.zeros_like(good)
+        np.put_along_axis(is_best, best, True, axis=1)
+        good &= is_best
     a, b = np.nonzero(good)
     swapped = images[a] > images[b]
     return some[np.where(swapped, b, a)], some[np.where(swapped, a, b)], cosines[a, b]

@@ -101,9 +101,8 @@ def _cells(ours: Score, rivals: dict[str, Rival | None], number: int) -> tuple[C
     recalls = {name: pooled_recall(score, number) for name, score in scores.items()}
     shown = {name: as_printed(r) for name, r in recalls.items() if r is not None}
     highest = [name for name, value in shown.items() if value == max(shown.values())]
-    images = int(ours.held_out[:, number].sum()) * ours.n_folds // len(ours.places)
     return (
-        images,
+        images_of(ours, number),
         recalls[SELECTED],
         recalls.get(REFERENCE),
         recalls.get(DINOV2),
@@ -131,7 +130,13 @@ def recall_difference(ours: Score, theirs: Score, number: int) -> Spread | None:
     if has_images.sum() < 2:
         return None
     one, other = (_fold_recalls(score, number)[:, has_images] for score in (ours, theirs))
-    return tested(paired_difference(one, other), ours.test_share)
+    differences = paired_difference(one, other)
+    return tested(differences, ours.test_share, images_of(ours, number))
+
+
+def images_of(score: Score, number: int) -> int:
+    """Images of a class that the folds of one repeat hold out together."""
+    return int(score.held_out[:, number].sum()) * score.n_folds // len(score.places)
 
 
 def _fold_recalls(score: Score, number: int) -> NDArray[np.float64]:

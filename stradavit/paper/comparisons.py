@@ -30,18 +30,20 @@ def difference(ours: Score, theirs: Score) -> Spread:
         If the two were not scored on the same folds.
     """
     check_same_folds(ours, theirs)
-    return tested(paired_difference(ours.macro_f1, theirs.macro_f1), ours.test_share)
+    differences = paired_difference(ours.macro_f1, theirs.macro_f1)
+    return tested(differences, ours.test_share, ours.n_images)
 
 
-def tested(differences: NDArray[np.float64], test_share: float) -> Spread:
+def tested(differences: NDArray[np.float64], test_share: float, n_images: int) -> Spread:
     """Paired differences with their interval and test.
 
     Parameters
     ----------
     differences : (seeds, repeats * folds)
     test_share : held-out images per training image
+    n_images : images the folds of one repeat hold out together
     """
-    found = estimate(differences, test_share)
+    found = estimate(differences, test_share, n_images)
     mark = BETTER if found.mean > 0 else WORSE if found.mean < 0 else ""
     return spread_of(
         differences,

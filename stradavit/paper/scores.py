@@ -54,6 +54,11 @@ class Score:
         return len({fold for _, fold in self.places})
 
     @property
+    def n_images(self) -> int:
+        """Images the folds of one repeat hold out together."""
+        return int(self.held_out.sum()) * self.n_folds // len(self.places)
+
+    @property
     def test_share(self) -> float:
         """Held-out images per training image: 1 / (K - 1) with K folds."""
         return 1.0 / (self.n_folds - 1)
@@ -65,7 +70,7 @@ class Score:
 
     def estimate(self, metric: Metric) -> Estimate:
         """Mean with its 95 % interval (`stradavit.evaluation.statistics`), unclipped."""
-        return estimate(self.values(metric), self.test_share)
+        return estimate(self.values(metric), self.test_share, self.n_images)
 
     def spread(self, metric: Metric) -> Spread:
         """The cell as printed; the interval ends at 0 and 1, where F1 does."""

@@ -35,6 +35,7 @@ def labels_and_folds(draw):
     return np.array(labels), FoldSettings(count=count, seed=draw(st.integers(0, 1000)))
 
 
+@settings(deadline=None)
 @given(labels_and_folds())
 def test_single_sources_give_the_folds_of_scikit_learn(case) -> None:
     labels, wanted = case
@@ -45,6 +46,7 @@ def test_single_sources_give_the_folds_of_scikit_learn(case) -> None:
         np.testing.assert_array_equal(np.flatnonzero(folds != fold), train)
 
 
+@settings(deadline=None)
 @given(labels_and_folds())
 def test_classes_are_spread_evenly(case) -> None:
     labels, wanted = case
@@ -55,7 +57,7 @@ def test_classes_are_spread_evenly(case) -> None:
 
 
 # Scikit-learn's grouped splitter is slow.
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(labels_and_folds(), st.integers(2, 4), st.randoms(use_true_random=False))
 def test_images_of_one_source_share_a_fold(case, images_per_source, random) -> None:
     source_labels, wanted = case
@@ -81,7 +83,7 @@ def test_another_seed_gives_other_folds() -> None:
     assert (first != second).any()
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(labels_and_folds(), st.integers(1, 4))
 def test_repeats_are_folds_of_derived_seeds(case, repeats) -> None:
     labels, wanted = case

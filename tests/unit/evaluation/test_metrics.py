@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score
 
@@ -14,6 +14,7 @@ from stradavit.evaluation.metrics import FoldOutcome, write_outcomes
 from tests.unit.evaluation.test_folds import Answers
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.data())
 def test_scores_are_those_of_scikit_learn(n_classes, data) -> None:
     pairs = data.draw(

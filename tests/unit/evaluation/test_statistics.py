@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -184,6 +184,7 @@ def test_what_is_not_paired_is_refused(shape) -> None:
 probabilities = st.floats(0, 1) | st.sampled_from([0.0, 0.01, 0.02, 0.05, 1.0])
 
 
+@settings(deadline=None)
 @given(st.lists(probabilities, max_size=8), st.floats(0.001, 0.999))
 def test_holm_rejects_as_its_steps_do(p_values, level) -> None:
     adjusted = holm(p_values)

@@ -14,6 +14,7 @@ from stradavit.settings import Settings
 from tests.reference.statistics import corrected_test
 
 from .fake_results import (
+    MANY,
     fake_score,
     fold_entries,
     fold_scores,
@@ -33,7 +34,7 @@ def test_seeds_and_folds_of_a_run(tmp_path: Path) -> None:
     for metric in ("macro_f1", "weighted_f1"):
         expected = [fold_scores("finetune", name, "rgz", metric) for name in names]
         np.testing.assert_array_equal(getattr(score, metric), expected)
-    np.testing.assert_array_equal(score.confusion, [[80, 20], [10, 90]])
+    np.testing.assert_array_equal(score.confusion, MANY * np.array([[80, 20], [10, 90]]))
     assert score.remarks == ()
     assert score.files == tuple(f"finetune/{name}/rgz.json" for name in names)
 
@@ -75,6 +76,17 @@ def test_the_interval_of_a_cell(shape: tuple[int, int]) -> None:
     assert spread.mean == pytest.approx(mean, abs=1e-12)
     assert spread.interval == pytest.approx((low, high), abs=1e-9)
     assert spread.p_value is None, "a score is tested against nothing"
+
+
+def test_few_images_leave_a_cell_uncertain_however_its_folds_agree() -> None:
+    values = np.array([[0.5, 0.5001, 0.4999]])
+    few = fake_score(values, np.array([[[[14, 3], [2, 15]]] * 3]))
+    assert few.n_images == 3 * 34
+    _, low, high, _, _ = corrected_test(values.tolist(), n_train=2, n_test=1, n_images=102)
+    interval = few.spread("macro_f1").interval
+    assert interval == pytest.approx((low, high), abs=1e-9)
+    # Of 102 images; the three folds alone would say ± 0.0004.
+    assert high - low > 0.2
 
 
 def test_the_interval_of_a_score_ends_where_f1_does() -> None:

@@ -1,0 +1,1 @@
+"""The subcommands of `stradavit`, each beside what it takes."""
