@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
 
 from stradavit.cutouts.landmarks import Contrasts, orient
 
@@ -172,8 +171,10 @@ def elements(a: Floats, b: Floats) -> float:
         return 0.0
     carrying = total**2 / float((power * power).sum(dtype=np.float64))
     amplitude = np.sign(a) * np.sqrt(power)
-    size = [next_fast_len(length + LAGS_PX, real=True) for length in amplitude.shape]
-    lags = irfft2(np.abs(rfft2(amplitude, size)) ** 2, size)
+    # Room for the lags, in lengths that transform quickly.
+    size = [-(-(length + LAGS_PX) // 16) * 16 for length in amplitude.shape]
+    spectrum = np.fft.rfft2(amplitude, size)
+    lags = np.fft.irfft2(spectrum.real**2 + spectrum.imag**2, size)
     rows, columns = (np.arange(1 - min(LAGS_PX, n), min(LAGS_PX, n)) for n in a.shape)
     correlated = float(((lags[np.ix_(rows, columns)] / lags[0, 0]) ** 2).sum())
     return carrying / correlated

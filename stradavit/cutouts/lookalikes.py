@@ -93,16 +93,17 @@ def _compare(landmarks: Landmarks, some: Integers) -> Pairs:
     images = landmarks.image[some]
     cosines = windows @ windows.T
     cosines[images[:, None] == images] = -1
-    good = cosines >= LEAST_COSINE
-    if np.count_nonzero(good) > PARTNERS_OF_WINDOW * len(some):
-        # Exactly so many for each: in a crowd most windows may be equal.
-        best = np.argpartition(cosines, -PARTNERS_OF_WINDOW, axis=1)[:, -PARTNERS_OF_WINDOW:]
-        is_best = np.zeros_like(good)
-        np.put_along_axis(is_best, best, True, axis=1)
-        good &= is_best
-    a, b = np.nonzero(good)
+    rows = np.arange(len(some))
+    partners, found = [], []
+    for _ in range(PARTNERS_OF_WINDOW):
+        partners.append(cosines.argmax(axis=1))
+        found.append(cosines[rows, partners[-1]])
+        cosines[rows, partners[-1]] = -1
+    a, b, cosine = np.tile(rows, len(found)), np.concatenate(partners), np.concatenate(found)
+    is_good = cosine >= LEAST_COSINE
+    a, b, cosine = a[is_good], b[is_good], cosine[is_good]
     swapped = images[a] > images[b]
-    return some[np.where(swapped, b, a)], some[np.where(swapped, a, b)], cosines[a, b]
+    return some[np.where(swapped, b, a)], some[np.where(swapped, a, b)], cosine
 
 
 def _aligned(
