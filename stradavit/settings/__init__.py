@@ -5,7 +5,7 @@ where bytes come from: rules pass the former as parameters (a change replans) an
 them (a change replans nothing).
 """
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from stradavit.errors import SettingsError
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.base import Block, Count, Positive, merge
+from stradavit.settings.detection import DetectionSettings, DetectorRun, TruthSet
 from stradavit.settings.encoders import Encoder, ScratchDinov2Encoder, ScratchEncoder
 from stradavit.settings.evaluation import EvaluationSettings, Protocol
 from stradavit.settings.matrix import (
@@ -23,8 +24,10 @@ from stradavit.settings.matrix import (
     MatrixSettings,
     expand_matrix,
     parent_of,
+    start_node,
 )
-from stradavit.settings.sources import KINDS, Benchmark, Survey
+from stradavit.settings.references import faults_of
+from stradavit.settings.sources import KINDS, Benchmark, ChipsSurvey, Survey
 from stradavit.settings.training import (
     ContrastiveSettings,
     LoaderSettings,
@@ -32,9 +35,17 @@ from stradavit.settings.training import (
     ReconstructionSettings,
     TrainingSettings,
 )
-from stradavit.settings.views import ViewSettings
+from stradavit.settings.views import CHIP_VIEWS, ViewSettings
 
 Role = Literal["inductive", "transductive"]
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """A row of a table of detection: one encoder, for each pretraining seed it has."""
+
+    title: str
+    nodes: tuple[EncoderNode, ...]
 
 
 class CutoutSettings(Block):
@@ -64,8 +75,12 @@ class Settings(Block):
     encoders: dict[str, Encoder]
     matrix: MatrixSettings
     views: ViewSettings = ViewSettings()
+    chip_views: ViewSettings = Field(
+        CHIP_VIEWS, description="As `views`, for runs on chips: the whole chip, flips only."
+    )
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    detection: DetectionSettings = DetectionSettings()
     loader: LoaderSettings = LoaderSettings()
     archives: ArchiveSettings = ArchiveSettings()
 
@@ -77,70 +92,16 @@ class Settings(Block):
             return entries
         return {name: _of_its_kind(entry) for name, entry in entries.items() if entry is not None}
 
+    @field_validator("detection", mode="before")
+    @classmethod
+    def _null_removes_sets(cls, block: Any) -> Any:
+        if not isinstance(block, dict) or "sets" not in block:
+            return block
+        return block | {"sets": cls._null_removes(block["sets"])}
+
     @model_validator(mode="after")
-    def _references_exist(self) -> "Settings":
-        faults: list[str] = []
-
-        def check(path: str, names: tuple[str, ...], known: dict[str, Any]) -> None:
-            faults.extend(
-                f"{path} names {name!r}, which is not among {sorted(known)}"
-                for name in names
-                if name not in known
-            )
-
-        for block in ("surveys", "benchmarks", "corpora", "encoders"):
-            faults.extend(
-                f"{block}.{name}: use ASCII letters, digits, '.', '_', '-' only, a letter or digit "
-                "first: names become file names"
-                for name in getattr(self, block)
-                if not is_safe_name(name)
-            )
-        for name, corpus in self.corpora.items():
-            check(f"corpora.{name}.surveys", corpus.surveys, self.surveys)
-            check(f"corpora.{name}.guards", corpus.guards or (), self.benchmarks)
-            check(f"corpora.{name}.transductive", corpus.transductive, self.benchmarks)
-        matrix = self.matrix
-        check("matrix.corpora", matrix.corpora, self.corpora)
-        check("matrix.baselines", matrix.baselines, self.encoders)
-        known = self.corpora.get(matrix.corpora[0]) if matrix.corpora else None
-        if known is not None:
-            check("matrix.leave_out", matrix.leave_out, dict.fromkeys(known.surveys))
-            if matrix.leave_out and len(known.surveys) < 2:
-                faults.append("matrix.leave_out: the first corpus has no other survey")
-        faults.extend(
-            f"corpora.{name} has the name that matrix.leave_out gives to the first corpus without "
-            f"{survey}; rename it"
-            for name, survey in (matrix.reduced_corpora if matrix.corpora else {}).items()
-            if name in self.corpora
-        )
-        if matrix.leave_out and matrix.selected_start is None:
-            faults.append(
-                "matrix.leave_out: matrix.selected says which model is trained without each "
-                "survey, but it is missing or its branch has no starts"
-            )
-        check("matrix.dinov2_references", matrix.dinov2_references, self.encoders)
-        check("matrix.reference", (matrix.reference,) if matrix.reference else (), self.encoders)
-        for grid in ("reconstruction", "contrastive", "dinov2", "two_stage"):
-            starts = getattr(matrix, grid).starts
-            check(f"matrix.{grid}.starts", starts, self.encoders)
-            for start in starts:
-                if isinstance(self.encoders.get(start), ScratchDinov2Encoder) and (
-                    grid != "dinov2" or set(matrix.dinov2.registers) - {0}
-                ):
-                    faults.append(
-                        f"matrix.{grid}.starts names {start!r}, a DINOv2: it trains by the grid "
-                        "matrix.dinov2 only, with registers: [0], which leaves those of its "
-                        "architecture as they are"
-                    )
-                found = self.scratch_registers.get(start)
-                others = [r for r in getattr(matrix, grid).registers if found and r != found]
-                if others:
-                    faults.append(
-                        f"matrix.{grid}.registers asks for {others} from the start {start!r}, "
-                        f"which has {found}: registers can only be added to a start without any; "
-                        f"set encoders.{start}.registers to 0"
-                    )
-        if faults:
+    def _fits_together(self) -> "Settings":
+        if faults := faults_of(self):
             raise ValueError("; ".join(faults))
         return self
 
@@ -195,8 +156,22 @@ class Settings(Block):
         kept = tuple(survey for survey in whole.surveys if survey != left_out)
         return whole.model_copy(update={"surveys": kept})
 
+    def is_of_chips(self, corpus: str) -> bool:
+        """Whether a corpus holds chips, and not cutouts of the sky."""
+        first = self.surveys.get(self.corpus(corpus).surveys[0])
+        return isinstance(first, ChipsSurvey)
+
+    def detection_guards(self, corpus: str) -> tuple[str, ...]:
+        """Detection sets whose held-out sky the corpus leaves out."""
+        if self.is_of_chips(corpus):
+            return ()
+        sets = self.detection.sets
+        return tuple(name for name in self.matrix.detection if isinstance(sets[name], TruthSet))
+
     def guards(self, corpus: str) -> tuple[str, ...]:
         """Benchmarks whose sky the corpus leaves out."""
+        if self.is_of_chips(corpus):
+            return ()
         block = self.corpus(corpus)
         if block.guards is not None:
             return block.guards
@@ -225,7 +200,9 @@ class Settings(Block):
         ]
 
     def _is_only_a_step(self, node: EncoderNode) -> bool:
-        """Whether `node` is trained only so that the selected model can start from it."""
+        """Whether `node` is only there for another: for the selected model, or for detection."""
+        if node.branch == "start":
+            return node.start not in self.matrix.sky_starts
         if node.corpus not in self.matrix.reduced_corpora:
             return False
         return node != self.matrix.selected_node(node.corpus, node.seed or 0)
@@ -236,7 +213,10 @@ class Settings(Block):
         loss = node.contrastive_loss or node.reconstruction_loss
         assert loss is not None
         phase: ReconstructionSettings | ContrastiveSettings
-        if node.contrastive_loss is None:
+        is_of_chips = node.corpus is not None and self.is_of_chips(node.corpus)
+        if is_of_chips:
+            phase = self.training.chips
+        elif node.contrastive_loss is None:
             phase = self.training.reconstruction
         elif node.start in self.matrix.dinov2.starts:
             phase = self.training.dinov2
@@ -250,7 +230,8 @@ class Settings(Block):
             else ("contrastive_wide", "contrastive_additional")
         )
         usual = ViewSettings()
-        views = self.views.model_copy(update={name: getattr(usual, name) for name in unused})
+        views = self.chip_views if is_of_chips else self.views
+        views = views.model_copy(update={name: getattr(usual, name) for name in unused})
         return PretrainSettings(
             objective="contrastive" if node.contrastive_loss else "reconstruction",
             loss=loss,
@@ -260,7 +241,60 @@ class Settings(Block):
             views=views,
         )
 
+    # -- detection ----------------------------------------------------------------------------
 
-def is_safe_name(name: str) -> bool:
-    """Whether a name from the config can stand in a file name and in an encoder's name."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+    def detection_rows(self, name: str) -> list[DetectionRow]:
+        """The encoders that a detection set compares, in the order of its table."""
+        grid, seeds = self.matrix.detection[name], self.training.seeds
+        scratch = self.scratch_registers
+        rows = []
+        for start in grid.baselines:
+            nodes = [start_node(start, seed, scratch) for seed in seeds]
+            rows.append(DetectionRow(self.start_title(start), tuple(dict.fromkeys(nodes))))
+        if grid.chips:
+            runs = [n for n in self.nodes().values() if n.corpus in self.matrix.chips.corpora]
+            titles = dict.fromkeys(self._chips_title(node) for node in runs)
+            rows += [
+                DetectionRow(title, tuple(n for n in runs if self._chips_title(n) == title))
+                for title in titles
+            ]
+        if grid.selected:
+            nodes = [
+                node
+                for seed in seeds
+                if (node := self.matrix.selected_node(self.matrix.corpora[0], seed))
+            ]
+            rows.append(DetectionRow("STRADAViT (selected model)", tuple(nodes)))
+        return rows
+
+    def detection_cells(self) -> list[tuple[str, str, int]]:
+        """All (encoder, detection set, seed) the tables need."""
+        return [
+            (node.name, name, seed)
+            for name in self.matrix.detection
+            for row in self.detection_rows(name)
+            for node in row.nodes
+            for seed in self.detection.training.seeds
+        ]
+
+    def detector_run(self, seed: int) -> DetectorRun:
+        """All that decides the weights of a detector, besides encoder and images."""
+        # What other seeds there are does not touch this training.
+        training = self.detection.training.model_copy(update={"seeds": (seed,)})
+        return DetectorRun(detector=self.detection.detector, training=training, seed=seed)
+
+    def start_title(self, start: str) -> str:
+        """Name of a starting point in the tables."""
+        return self.encoders[start].title or start
+
+    def _chips_title(self, node: EncoderNode) -> str:
+        assert node.corpus is not None
+        grid = self.matrix.chips
+        words = [self.corpora[node.corpus].title or node.corpus]
+        if len(grid.losses) > 1:
+            words.append(str(node.reconstruction_loss))
+        if len(grid.registers) > 1:
+            words.append(f"R = {node.registers}")
+        is_scratch = self.scratch_registers[node.start] is not None
+        origin = "" if is_scratch else f" from {self.start_title(node.start)}"
+        return ", ".join(words) + origin

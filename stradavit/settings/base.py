@@ -117,8 +117,11 @@ def describe_faults(error: ValidationError) -> str:
 
 def _dotted_path(steps: tuple[int | str, ...]) -> str:
     # Pydantic puts the tag of a union (`source: local`) into the path, where no key stands.
-    if len(steps) > 2 and steps[0] in ("surveys", "benchmarks", "encoders"):
-        steps = steps[:2] + steps[3:]
+    unions = (("surveys",), ("benchmarks",), ("encoders",), ("detection", "sets"))
+    for union in unions:
+        tag = len(union) + 1
+        if steps[: len(union)] == union and len(steps) > tag:
+            steps = steps[:tag] + steps[tag + 1 :]
     return ".".join(str(step) for step in steps) or "config"
 
 

@@ -6,9 +6,9 @@ coordinates, `branch_start_losses_rR_corpus_sSEED`, so a file found in `results/
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stradavit.errors import SettingsError
 from stradavit.settings.base import Block
@@ -43,6 +43,21 @@ class TwoStageGrid(Block):
     registers: tuple[Registers, ...] = (0,)
 
 
+class ChipGrid(ReconstructionGrid):
+    """Masked autoencoders of chips, trained as in the SAR paper."""
+
+    losses: tuple[ReconstructionLoss, ...] = ("l2",)
+    corpora: tuple[str, ...] = Field((), description="Corpora of chips; a run on each.")
+
+
+class DetectionGrid(Block):
+    """Encoders that a detection set compares, each a row of its table."""
+
+    baselines: tuple[str, ...] = Field((), description="Encoders as they are; scratch ones first.")
+    chips: bool = Field(False, description="Also all runs of matrix.chips.")
+    selected: bool = Field(False, description="Also the selected model.")
+
+
 class SelectedModel(Block):
     """The configuration that Table 15 and the confusion matrices are about."""
 
@@ -55,6 +70,7 @@ class SelectedModel(Block):
 class CorpusSettings(Block):
     """The cutouts a run is pretrained on, and the sky it must not see."""
 
+    title: str | None = Field(None, description="Name in the tables; the key if absent.")
     surveys: tuple[str, ...] = Field(min_length=1)
     guards: tuple[str, ...] | None = Field(
         None,
@@ -82,12 +98,31 @@ class MatrixSettings(Block):
         ContrastiveGrid(), description="Contrastive from DINOv2 starts."
     )
     two_stage: TwoStageGrid = TwoStageGrid()
+    chips: ChipGrid = Field(
+        ChipGrid(), description="Masked autoencoders of chips, for detection only."
+    )
+    detection: dict[str, DetectionGrid] = Field(
+        {}, description="For each detection set the encoders it compares."
+    )
     selected: SelectedModel | None = None
     leave_out: tuple[str, ...] = Field(
         (),
         description="Surveys left out of the first corpus one at a time: the selected model is "
         "trained again without each.",
     )
+
+    @field_validator("detection", mode="before")
+    @classmethod
+    def _null_removes(cls, grids: Any) -> Any:
+        if not isinstance(grids, dict):
+            return grids
+        return {name: grid for name, grid in grids.items() if grid is not None}
+
+    @property
+    def sky_starts(self) -> set[str]:
+        """Starts that benchmarks score: those of chips and detection alone are left out."""
+        grids = (self.reconstruction, self.contrastive, self.dinov2, self.two_stage)
+        return {*self.baselines, *(start for grid in grids for start in grid.starts)}
 
     @property
     def selected_start(self) -> str | None:
@@ -120,7 +155,7 @@ class EncoderNode:
     """One encoder of the matrix and where it stands in it.
 
     `corpus` is None and `seed` may be None for a baseline: published weights have neither.
-    `parent` is the name of the encoder whose weights it starts from.
+    `parent_of` gives the encoder whose weights it starts from.
     """
 
     branch: Branch
@@ -202,6 +237,16 @@ def _walk(
                             yield EncoderNode(
                                 "two_stage", start, registers, corpus, seed, loss, c_loss
                             )
+        chips = matrix.chips
+        for corpus in chips.corpora:
+            for start in chips.starts:
+                yield start_node(start, seed, scratch)
+                for registers in chips.registers:
+                    for loss in chips.losses:
+                        yield EncoderNode("reconstruction", start, registers, corpus, seed, loss)
+        for detection in matrix.detection.values():
+            for start in detection.baselines:
+                yield start_node(start, seed, scratch)
         for corpus in matrix.reduced_corpora:
             chosen = matrix.selected_node(corpus, seed)
             assert chosen is not None, "the settings check this"

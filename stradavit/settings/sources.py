@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stradavit.settings.archives import Missing
 from stradavit.settings.base import Block, Count, Fraction, PathText, Positive, Seed
+from stradavit.settings.detection import DetectionSet, Split
 from stradavit.settings.encoders import Encoder
 
 SURVEY_KINDS = ("mgcls", "askap", "lotss", "sdc1")
@@ -51,6 +52,23 @@ class SimulatedSurvey(SurveyBase):
     products: Count = Field(2, description="FITS files to draw.")
     side_px: Annotated[int, Field(ge=64)] = Field(640, description="Side of a drawn mosaic.")
     seed: Seed = Field(1, description="Seed of the drawn sky.")
+    first: int = Field(
+        0, ge=0, description="Number of the first product; it decides the place on the sky."
+    )
+
+
+class ChipsSurvey(Block):
+    """Chips: whole pictures of a detection set, resized to the size of a cutout."""
+
+    source: Literal["chips"]
+    title: str | None = Field(None, description="Name in Table 1; the key of the survey if absent.")
+    detection: str = Field(description="Key of the detection set.")
+    splits: tuple[Split, ...] = Field(
+        ("train",),
+        min_length=1,
+        description="Splits to take; a picture that another split has too is dropped.",
+    )
+    parts: Count = Field(1, description="Shards the chips are divided into.")
 
 
 class LocalSurvey(SurveyBase):
@@ -159,10 +177,8 @@ class Sdc1Survey(ArchiveSurvey):
         return self
 
 
-Survey = Annotated[
-    SimulatedSurvey | LocalSurvey | MgclsSurvey | CasdaSurvey | LotssSurvey | Sdc1Survey,
-    Field(discriminator="source"),
-]
+MosaicSurvey = SimulatedSurvey | LocalSurvey | MgclsSurvey | CasdaSurvey | LotssSurvey | Sdc1Survey
+Survey = Annotated[MosaicSurvey | ChipsSurvey, Field(discriminator="source")]
 
 
 class BenchmarkBase(Block):
@@ -363,7 +379,9 @@ Benchmark = Annotated[
 # Keys of the blocks of each `source`; one word can stand for a survey and for an encoder.
 KINDS: dict[str, set[str]] = {}
 for _block in (
-    member for union in (Survey, Benchmark, Encoder) for member in get_args(get_args(union)[0])
+    member
+    for union in (Survey, Benchmark, Encoder, DetectionSet)
+    for member in get_args(get_args(union)[0])
 ):
     for _source in get_args(_block.model_fields["source"].annotation):
         KINDS.setdefault(_source, set()).update(_block.model_fields)

@@ -97,6 +97,17 @@ class TrainingSettings(Block):
         ),
         description="Contrastive settings of runs that start from a DINOv2 encoder.",
     )
+    chips: ReconstructionSettings = Field(
+        ReconstructionSettings(
+            epochs=400,
+            batch_size=256,
+            effective_batch=512,
+            warmup_fraction=0.1,
+            optimiser=OptimiserSettings(learning_rate=3e-4),
+            normalise_patches=True,
+        ),
+        description="Reconstruction settings of runs on chips (SAR paper, section III-B).",
+    )
 
 
 class PretrainSettings(Block):

@@ -85,7 +85,8 @@ class EmptySettings(Block):
 class OperatorSettings(Block):
     """One column of Table 3; the operators run in this order."""
 
-    flip_probability: Fraction = 0.5
+    quarter_turns: bool = Field(True, description="A rotation by k × 90° comes first.")
+    flip_probability: Fraction = Field(0.5, description="Of a mirrored view, left to right.")
     asinh_probability: Fraction = 0.35
     asinh_a: Interval = (3.0, 12.0)
     translation: Fraction = Field(0.03, description="Of the side, whole pixels.")
@@ -121,3 +122,21 @@ class ViewSettings(Block):
     reconstruction: OperatorSettings = MILD
     contrastive_wide: OperatorSettings = MILD_WITHOUT_BANDS
     contrastive_additional: OperatorSettings = STRONG
+
+
+FLIPS_ONLY = OperatorSettings(
+    quarter_turns=False,  # a radar looks from one side
+    asinh_probability=0.0,
+    translation=0.0,
+    scale=0.0,
+    noise_sigma=0.0,
+    bands_max=0,
+    background_probability=0.0,
+)
+# A whole chip, mirrored or not (SAR paper, section III-B): there is no sky around a target to
+# choose from, and no chip counts as empty.
+CHIP_VIEWS = ViewSettings(
+    crops=CropSettings(wide_probability=1.0, wide_area=(1.0, 1.0)),
+    empty=EmptySettings(peak_max=0.0, bright_pixels_view=1, resamplings=0),
+    reconstruction=FLIPS_ONLY,
+)

@@ -14,13 +14,13 @@ from stradavit.views.resample import Orientation, gather_rows, transposed, zoom_
 
 
 def draw_orientation(keys: Tensor, settings: OperatorSettings) -> Orientation:
-    """Operator 1: a rotation by k × 90°, k uniform, then a horizontal flip.
+    """Operator 1: a rotation by k × 90°, k uniform or always 0, then a horizontal flip.
 
     A rotation by 90° (counter-clockwise) is a transposition and a flip of the rows, by 180° both
     flips, by 270° a transposition and a flip of the columns. Resampling applies it for free.
     """
     draws = uniforms(fold(keys, Stream.DIHEDRAL), 2)
-    quarter_turns = (4 * draws[:, 0]).floor().long()
+    quarter_turns = (4 * draws[:, 0] * settings.quarter_turns).floor().long()
     flips = draws[:, 1] < settings.flip_probability
     return Orientation(
         is_transposed=quarter_turns % 2 == 1,

@@ -273,7 +273,8 @@ def augment(
     n = len(image)
 
     turn, flip = draws.uniforms(Stream.DIHEDRAL, 2, view=view)
-    image = np.rot90(image, int(4 * turn))
+    if s.quarter_turns:
+        image = np.rot90(image, int(4 * turn))
     if flip < s.flip_probability:
         image = image[:, ::-1]
 

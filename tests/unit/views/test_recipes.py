@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stradavit.settings.views import (
+    CHIP_VIEWS,
     AnchorSettings,
     CropSettings,
     EmptySettings,
@@ -233,3 +234,16 @@ def test_both_engines_make_the_same_views(recipe, size, out, monkeypatch):
     difference = (ours.pixels - theirs.pixels).abs()
     # A pixel within rounding of the dimming's threshold may fall on either side of it.
     assert (difference > 1e-5).double().mean() < 1e-4, seed
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_views_of_chips_are_the_whole_chip_mirrored_or_not(value: float) -> None:
+    chips = torch.rand(16, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    chips[3] = value  # nothing to see, and no reason to look elsewhere
+    numbers = torch.arange(16)
+    views = reconstruction_views(chips, numbers, 0, 7, CHIP_VIEWS, out_px=64)
+    same = (views.pixels[0] - chips).abs().amax(dim=(1, 2, 3)) < 1e-6
+    mirrored = (views.pixels[0] - chips.flip(-1)).abs().amax(dim=(1, 2, 3)) < 1e-6
+    assert (same | mirrored).all()
+    assert 2 <= same.sum() <= 14
+    assert (views.boxes == torch.tensor([0.0, 0.0, 64.0, 64.0])).all()

@@ -1,0 +1,150 @@
+"""Whether the blocks of a configuration fit together: names that exist, grids that can be run."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from stradavit.settings.detection import TruthSet
+from stradavit.settings.encoders import ScratchDinov2Encoder
+from stradavit.settings.sources import ChipsSurvey
+
+if TYPE_CHECKING:
+    from stradavit.settings import Settings
+
+BLOCKS = ("surveys", "benchmarks", "corpora", "encoders")
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name from the config can stand in a file name and in an encoder's name."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+
+
+def faults_of(settings: "Settings") -> list[str]:
+    """Every fault that needs more than one block to be seen, led by the path of a key."""
+    return [
+        *_names(settings),
+        *_corpora(settings),
+        *_grids(settings),
+        *_left_out(settings),
+        *_detection(settings),
+    ]
+
+
+def _unknown(path: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    found = set(known)
+    for name in names:
+        if name not in found:
+            yield f"{path} names {name!r}, which is not among {sorted(found)}"
+
+
+def _names(settings: "Settings") -> Iterator[str]:
+    entries: list[tuple[str, Any]] = [(block, getattr(settings, block)) for block in BLOCKS]
+    entries.append(("detection.sets", settings.detection.sets))
+    for block, names in entries:
+        for name in names:
+            if not is_safe_name(name):
+                yield (
+                    f"{block}.{name}: use ASCII letters, digits, '.', '_', '-' only, a letter or "
+                    "digit first: names become file names"
+                )
+    for name in settings.detection.sets:
+        for block in ("surveys", "benchmarks"):
+            if name in getattr(settings, block):
+                yield f"detection.sets.{name} has a name of {block}; rename it: both have a folder"
+
+
+def _corpora(settings: "Settings") -> Iterator[str]:
+    for name, corpus in settings.corpora.items():
+        yield from _unknown(f"corpora.{name}.surveys", corpus.surveys, settings.surveys)
+        yield from _unknown(f"corpora.{name}.guards", corpus.guards or (), settings.benchmarks)
+        yield from _unknown(
+            f"corpora.{name}.transductive", corpus.transductive, settings.benchmarks
+        )
+        of_chips = {
+            isinstance(settings.surveys[survey], ChipsSurvey)
+            for survey in corpus.surveys
+            if survey in settings.surveys
+        }
+        if len(of_chips) > 1:
+            yield f"corpora.{name}.surveys mixes chips with mosaics, which are seen by other views"
+        elif of_chips == {True} and (corpus.guards or corpus.transductive):
+            yield f"corpora.{name} has guards or transductive, but chips have no known sky"
+
+
+def _grids(settings: "Settings") -> Iterator[str]:
+    matrix, encoders = settings.matrix, settings.encoders
+    for path, corpora, wants_chips in (
+        ("matrix.corpora", matrix.corpora, False),
+        ("matrix.chips.corpora", matrix.chips.corpora, True),
+    ):
+        yield from _unknown(path, corpora, settings.corpora)
+        for name in corpora:
+            if name in settings.corpora and settings.is_of_chips(name) is not wants_chips:
+                other = "matrix.corpora" if wants_chips else "matrix.chips.corpora"
+                yield f"{path} names {name!r}, which belongs into {other}"
+    yield from _unknown("matrix.baselines", matrix.baselines, encoders)
+    yield from _unknown("matrix.dinov2_references", matrix.dinov2_references, encoders)
+    yield from _unknown("matrix.reference", filter(None, (matrix.reference,)), encoders)
+    registers = settings.scratch_registers
+    for grid in ("reconstruction", "contrastive", "dinov2", "two_stage", "chips"):
+        starts, asked = getattr(matrix, grid).starts, getattr(matrix, grid).registers
+        yield from _unknown(f"matrix.{grid}.starts", starts, encoders)
+        for start in starts:
+            if isinstance(encoders.get(start), ScratchDinov2Encoder) and (
+                grid != "dinov2" or set(matrix.dinov2.registers) - {0}
+            ):
+                yield (
+                    f"matrix.{grid}.starts names {start!r}, a DINOv2: it trains by the grid "
+                    "matrix.dinov2 only, with registers: [0], which leaves those of its "
+                    "architecture as they are"
+                )
+            found = registers.get(start)
+            if others := [r for r in asked if found and r != found]:
+                yield (
+                    f"matrix.{grid}.registers asks for {others} from the start {start!r}, "
+                    f"which has {found}: registers can only be added to a start without any; "
+                    f"set encoders.{start}.registers to 0"
+                )
+
+
+def _left_out(settings: "Settings") -> Iterator[str]:
+    matrix = settings.matrix
+    known = settings.corpora.get(matrix.corpora[0]) if matrix.corpora else None
+    if known is not None:
+        yield from _unknown("matrix.leave_out", matrix.leave_out, known.surveys)
+        if matrix.leave_out and len(known.surveys) < 2:
+            yield "matrix.leave_out: the first corpus has no other survey"
+    for name, survey in (matrix.reduced_corpora if matrix.corpora else {}).items():
+        if name in settings.corpora:
+            yield (
+                f"corpora.{name} has the name that matrix.leave_out gives to the first corpus "
+                f"without {survey}; rename it"
+            )
+    if matrix.leave_out and matrix.selected_start is None:
+        yield (
+            "matrix.leave_out: matrix.selected says which model is trained without each survey, "
+            "but it is missing or its branch has no starts"
+        )
+
+
+def _detection(settings: "Settings") -> Iterator[str]:
+    sets, surveys = settings.detection.sets, settings.surveys
+    for name, survey in surveys.items():
+        if not isinstance(survey, ChipsSurvey):
+            continue
+        yield from _unknown(f"surveys.{name}.detection", (survey.detection,), sets)
+        if survey.detection in sets and sets[survey.detection].scored in survey.splits:
+            yield (
+                f"surveys.{name}.splits has {sets[survey.detection].scored!r}, on which "
+                f"detection.sets.{survey.detection} is scored"
+            )
+    for name, block in sets.items():
+        if isinstance(block, TruthSet):
+            mosaics = [key for key in surveys if not isinstance(surveys[key], ChipsSurvey)]
+            yield from _unknown(f"detection.sets.{name}.survey", (block.survey,), mosaics)
+    yield from _unknown("matrix.detection", settings.matrix.detection, sets)
+    for name, grid in settings.matrix.detection.items():
+        path = f"matrix.detection.{name}"
+        yield from _unknown(f"{path}.baselines", grid.baselines, settings.encoders)
+        if grid.selected and settings.matrix.selected_start is None:
+            yield f"{path}.selected: matrix.selected is missing or its branch has no starts"
