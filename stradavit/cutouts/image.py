@@ -24,9 +24,11 @@ class ImageProduct:
     beam_arcsec = None
     pixel_scale_arcsec = None
     unit = ""
+    frequency_hz = None
 
-    def __init__(self, pixels: NDArray[np.float32]) -> None:
+    def __init__(self, pixels: NDArray[np.float32], full_scale: float) -> None:
         self._pixels = pixels
+        self.full_scale = full_scale  # the largest value a pixel of its depth can have
         self.shape: tuple[int, int] = (pixels.shape[0], pixels.shape[1])
 
     def read(self, plane: int, y0: int, y1: int) -> NDArray[np.float32]:
@@ -60,11 +62,16 @@ def open_image(path: Path, memory_mb: int) -> ImageProduct:
             except OSError as error:
                 reason = "truncated" if "truncated" in str(error) else "unreadable"
                 raise MalformedProductError(reason, f"{path}: {error}") from error
-            return ImageProduct(_luminance(image))
+            return ImageProduct(_luminance(image), 65535.0 if _is_deep(image) else 255.0)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether its values are 16-bit; of colours Pillow gives 8 bits in any case."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _luminance(image: Image.Image) -> NDArray[np.float32]:
-    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+    if image.mode == "L" or _is_deep(image):
         return np.asarray(image).astype(np.float32)
     if image.mode in ("1", "LA"):
         return np.asarray(image.convert("L")).astype(np.float32)

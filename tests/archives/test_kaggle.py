@@ -13,7 +13,9 @@ import pytest
 from stradavit.acquire.archives import kaggle
 from stradavit.acquire.archives.kaggle import acquire_sardet, google_md5, read_credentials
 from stradavit.acquire.archives.sardet import BOXES, IMAGES, read_copy
+from stradavit.acquire.detection_sets import acquire_detection
 from stradavit.errors import DataError
+from stradavit.settings.detection import SardetSet
 
 from .fake_kaggle import CLASSES, KEY, USER, FakeKaggle, annotations, members, zipped
 from .faults import FAULTS, faulty, record_outcome
@@ -319,6 +321,20 @@ def test_a_copy_is_taken_without_kaggle(tmp_path: Path) -> None:
     assert said["root"] == str(local / "SARDet_100K")
 
 
+def test_a_detection_set_is_downloaded_once(tmp_path: Path) -> None:
+    block = SardetSet(source="sardet", table="sar")
+    with Loopback(FakeKaggle()) as server:
+        archives = impatient({"kaggle": server.url})
+        acquire_detection("sardet", block, tmp_path / "sources.json", (), archives)
+        n_files = server.count("/store/")
+        acquire_detection("sardet", block, tmp_path / "sources.json", (), archives)
+        assert server.count("/store/") == n_files
+    said = json.loads((tmp_path / "sources.json").read_text())
+    assert said["root"] == str(tmp_path / "files" / "version-3" / "SARDet_100K")
+    assert said["download"]["version"] == 3
+    assert said["classes"] == list(CLASSES)
+
+
 def test_the_published_counts_close() -> None:
     assert sum(IMAGES.values()) == 116_598
     assert sum(BOXES.values()) == 245_653
@@ -342,11 +358,14 @@ def replaced(split: str, old: bytes, new: bytes) -> dict[str, bytes]:
         (members(root="a/") | members(root="b/"), "expected one folder"),
         (without("test.json"), "has no test.json"),
         (without("0001.png"), r"lacks 1 of the 1 images of val.json, such as 0001.png"),
-        (replaced("val", b'"image_id": 1', b'"image_id": 7'), "has no image, or not four numbers"),
+        (
+            replaced("val", b'"image_id": 1', b'"image_id": 7'),
+            "has no image: there is none with the id 7",
+        ),
         (replaced("val", b'"tank"', b'"tonk"'), "of different versions"),
         (replaced("val", b'"tank"', b'"ship"'), "two categories share a name"),
         (replaced("val", b'{"images"', b'["images"'), "cannot be read as COCO annotations"),
-        (replaced("val", b'"file_name"', b'"name"'), "cannot be read as COCO annotations"),
+        (replaced("val", b'"file_name"', b'"name"'), "has no `file_name`"),
         (replaced("val", b"0001.png", b"../../../x.png"), "lies outside its folder"),
         (replaced("val", b"0001.png", b"/etc/passwd"), "lies outside its folder"),
     ],

@@ -78,7 +78,7 @@ def acquire_sardet(
     else:
         folder = out_path.absolute().parent
         source = download(archives, dataset, version, folder)
-        copy = read_copy(_unpacked(folder, source["version"]))
+        copy = read_copy(unpacked(folder, source["version"]))
     for warning in copy.warnings:
         logger.warning("%s: %s", copy.root, warning)
     write_json(out_path, {"source": source, **copy.to_json()})
@@ -98,7 +98,7 @@ def download(
         version = version or current_version(web, archives.urls.kaggle, dataset, auth)
         note_path = folder / f"version-{version}.json"
         note = _read_note(note_path)
-        is_here = _unpacked(folder, version).is_dir()
+        is_here = unpacked(folder, version).is_dir()
         if is_here and note is not None and note["dataset"] == dataset:
             logger.info("%s, version %d: is here already", dataset, version)
             return note
@@ -116,7 +116,7 @@ def download(
         (outcome,) = fetch(web, [remote], folder, dataset)
     if outcome.state != "fetched" or outcome.path is None:
         raise DataError(_not_fetched(dataset, version, outcome))
-    unpack(outcome.path, _unpacked(folder, version), archives)
+    unpack(outcome.path, unpacked(folder, version), archives)
     note = {
         "dataset": dataset,
         "version": version,
@@ -138,7 +138,8 @@ def _telling(dataset: str) -> Iterator[None]:
         raise DataError(f"Kaggle, {dataset}: {error} {REMEDY}") from error
 
 
-def _unpacked(folder: Path, version: int) -> Path:
+def unpacked(folder: Path, version: int) -> Path:
+    """Where `download` unpacks a version."""
     return folder / f"version-{version}"
 
 
