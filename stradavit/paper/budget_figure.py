@@ -26,7 +26,7 @@ def budget_figure(results: Results) -> Figure | None:
     label budgets out.
     """
     settings = results.settings
-    if "label_budget" not in settings.evaluation.protocols:
+    if "label_budget" not in settings.evaluation.protocols or not settings.benchmarks:
         return None
     starts = configurations(results, "start")
     chosen, other = selected_configuration(settings), best_other_run(results)

@@ -4,7 +4,7 @@ from stradavit.evaluation.statistics import ALPHA
 from stradavit.paper.cells import Results
 from stradavit.paper.comparisons import TEST
 from stradavit.paper.layout import BETTER, WORSE
-from stradavit.paper.names import PROTOCOL_TITLES, benchmark_title
+from stradavit.paper.names import PROTOCOL_TITLES, benchmark_title, guarded_title
 from stradavit.settings import Settings
 from stradavit.settings.evaluation import Protocol
 
@@ -117,7 +117,8 @@ def guard_sentence(results: Results) -> str:
         by_survey = results.corpus_counts[name].values()
         cut = sum(counts["cut"] for counts in by_survey)
         unknown = sum(counts["no_sky"] for counts in by_survey)
-        hits = {b: sum(c["guard"].get(b, 0) for c in by_survey) for b in settings.guards(name)}
+        guarded = (*settings.guards(name), *settings.detection_guards(name))
+        hits = {b: sum(c["guard"].get(b, 0) for c in by_survey) for b in guarded}
         of_corpus = f" of corpus {name}" if len(settings.matrix.corpora) > 1 else ""
         if not hits:
             sentences.append(
@@ -125,10 +126,13 @@ def guard_sentence(results: Results) -> str:
                 "guards no benchmark."
             )
             continue
-        listed = ", ".join(f"{benchmark_title(settings, b)} {n:,}" for b, n in hits.items())
+        listed = ", ".join(f"{guarded_title(settings, b)} {n:,}" for b, n in hits.items())
+        what = "benchmark positions"
+        if settings.detection_guards(name):
+            what += " or held-out images of detection sets"
         sentence = (
             f"{sum(hits.values()):,} of {cut:,} pretraining cutouts{of_corpus} were dropped "
-            f"because they contain benchmark positions ({listed})"
+            f"because they contain {what} ({listed})"
         )
         if unknown:
             sentence += f", {unknown:,} because their sky is not known"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from stradavit.cutouts.corpus import Corpus
 from stradavit.errors import DataError
+from stradavit.paper.detection_files import detection_file
 from stradavit.paper.metric_files import Metrics, read_metrics
 from stradavit.paper.remarks import Remarks
 from stradavit.paper.scores import Score, stack
@@ -53,6 +54,9 @@ class Configuration:
 class Results:
     """Metrics of the encoders of a config's matrix.
 
+    Its nodes are those that benchmarks score; runs on chips and starts that only detection needs
+    are not among them.
+
     Parameters
     ----------
     settings : the whole config
@@ -67,9 +71,11 @@ class Results:
     def __init__(self, settings: Settings, results_dir: Path) -> None:
         self.settings = settings
         self.results_dir = Path(results_dir)
-        self.nodes = settings.nodes()
+        self.nodes = {name: n for name, n in settings.nodes().items() if _is_scored(settings, n)}
         cells = settings.cells()
-        missing = [path for cell in cells if not (path := self.metrics_path(*cell)).is_file()]
+        wanted = [self.metrics_path(*cell) for cell in cells]
+        wanted += [self.detection_path(*cell) for cell in settings.detection_cells()]
+        missing = [path for path in wanted if not path.is_file()]
         if missing:
             raise DataError(_describe_missing(missing))
         self._cells = set(cells)
@@ -81,6 +87,10 @@ class Results:
     def metrics_path(self, protocol: str, encoder: str, benchmark: str) -> Path:
         """Where the metrics of a cell lie."""
         return self.results_dir / "metrics" / metrics_file(protocol, encoder, benchmark)
+
+    def detection_path(self, encoder: str, detection_set: str, seed: int) -> Path:
+        """Where the metrics of a detector lie."""
+        return self.results_dir / "metrics" / detection_file(encoder, detection_set, seed)
 
     @cached_property
     def starts(self) -> tuple[str, ...]:
@@ -187,6 +197,12 @@ class Results:
                 for remark in self._remarks.of(protocol, run, metrics, benchmark)
             )
         )
+
+
+def _is_scored(settings: Settings, node: EncoderNode) -> bool:
+    if node.branch == "start":
+        return node.start in settings.matrix.sky_starts
+    return node.corpus is not None and not settings.is_of_chips(node.corpus)
 
 
 def metrics_file(protocol: str, encoder: str, benchmark: str) -> str:

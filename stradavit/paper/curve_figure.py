@@ -14,6 +14,7 @@ from stradavit.errors import DataError
 from stradavit.paper.cells import Results
 from stradavit.paper.names import LOSS_TITLES
 from stradavit.paper.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure
+from stradavit.settings import Settings
 from stradavit.settings.matrix import Branch, EncoderNode
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,11 @@ QUANTITIES = {
     "learning_rate": "learning rate",
     "effective_rank": "effective rank",
 }
-PHASES: dict[Branch, str] = {
+Phase = Branch | Literal["chips"]
+
+PHASES: dict[Phase, str] = {
     "reconstruction": "Reconstruction",
+    "chips": "Reconstruction of chips",
     "contrastive": "Contrastive only",
     "two_stage": "Two-stage, contrastive phase",
 }
@@ -46,6 +50,11 @@ class Curve:
     node: EncoderNode
     epochs: list[int]
     values: dict[str, list[float]]
+
+    def phase(self, settings: Settings) -> Phase:
+        """The column it is drawn in."""
+        is_of_chips = self.node.corpus is not None and settings.is_of_chips(self.node.corpus)
+        return "chips" if is_of_chips else self.node.branch
 
 
 def read_curve(node: EncoderNode, path: Path) -> Curve:
@@ -74,9 +83,9 @@ def read_curve(node: EncoderNode, path: Path) -> Curve:
 
 
 def curve_figure(results: Results) -> Figure | None:
-    """A column per branch, a row per quantity; None if no run left a record."""
+    """A column per branch and one for chips, a row per quantity; None if no run left a record."""
     curves = []
-    for node in results.nodes.values():
+    for node in results.settings.nodes().values():
         path = results.results_dir / "encoders" / node.name / "metrics.jsonl"
         if node.branch == "start":
             continue
@@ -84,19 +93,21 @@ def curve_figure(results: Results) -> Figure | None:
             curves.append(read_curve(node, path))
         else:
             log.warning("%s is missing: its run has no curve in the figure", path)
-    phases = [branch for branch in PHASES if any(c.node.branch == branch for c in curves)]
+    columns: dict[Phase, list[Curve]] = {phase: [] for phase in PHASES}
+    for curve in curves:
+        columns[curve.phase(results.settings)].append(curve)
+    phases = [phase for phase, shown in columns.items() if shown]
     if not phases:
         return None
     figure = new_figure(3.4 * len(phases) + 0.4, 6.6)
     axes = figure.subplots(len(QUANTITIES), len(phases), squeeze=False, sharex="col")
-    for column, branch in enumerate(phases):
-        shown = [curve for curve in curves if curve.node.branch == branch]
+    for column, phase in enumerate(phases):
         drawn = [
             axis
             for axis, quantity in zip(axes[:, column], QUANTITIES, strict=True)
-            if _draw(axis, quantity, shown)
+            if _draw(axis, quantity, columns[phase])
         ]
-        drawn[0].set_title(PHASES[branch])
+        drawn[0].set_title(PHASES[phase])
         drawn[-1].set_xlabel("epoch")
         drawn[-1].tick_params(labelbottom=True)
     for row, title in zip(axes, QUANTITIES.values(), strict=True):

@@ -8,15 +8,15 @@ import numpy as np
 from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.cutouts.corpus import Corpus
 from stradavit.paper.layout import Cell, Column, Head, Row, RowGroup, Table
-from stradavit.paper.names import benchmark_title, survey_title
+from stradavit.paper.names import benchmark_title, corpus_title, guarded_title, survey_title
 from stradavit.settings import Settings
 
 
 def corpus_table(settings: Settings, results_dir: Path) -> Table:
-    """Table 1: cutouts of each survey; ours are the columns of what was skipped and dropped."""
+    """Table 1: cutouts of each survey and chips; ours are the columns of what was left out."""
     counts = {
         name: Corpus(results_dir / "corpora" / f"{name}.h5").counts()
-        for name in settings.matrix.corpora
+        for name in (*settings.matrix.corpora, *settings.matrix.chips.corpora)
     }
     flat = {
         name: {s: _flatten(counts[name][s]) for s in settings.corpus(name).surveys}
@@ -32,14 +32,26 @@ def corpus_table(settings: Settings, results_dir: Path) -> Table:
         for label, row in [*labelled, ("Total", total)]:
             cells: list[Cell] = [row["kept"], row["kept"] / total["kept"], row["products"]]
             rows.append(Row((label,), (*cells, *(row.get(key, 0) for key in reasons))))
-        groups.append(RowGroup(tuple(rows), f"Corpus {name}" if len(flat) > 1 else ""))
+        groups.append(
+            RowGroup(tuple(rows), f"Corpus {corpus_title(settings, name)}" if len(flat) > 1 else "")
+        )
+    caption = (
+        f"Cutouts of {settings.cutouts.size_px} px. A product that cannot be read is skipped, a "
+        "cutout with bad or no content is dropped when it is cut; the overlap guard drops cutouts "
+        "near positions of a benchmark, and those of unknown sky."
+    )
+    if any(settings.detection_guards(name) for name in flat):
+        caption += " It also drops those that show held-out images of a detection set."
+    if settings.matrix.chips.corpora:
+        caption += (
+            " Chips are whole pictures, resized; they have no sky to guard, and one that another "
+            "split has too is dropped."
+        )
     return Table(
         number=1,
         slug="pretraining_sources",
         title="Pretraining cutouts by source",
-        caption=f"Cutouts of {settings.cutouts.size_px} px. A product that cannot be read is "
-        "skipped, a cutout with bad or no content is dropped when it is cut; the overlap guard "
-        "drops cutouts near positions of a benchmark, and those of unknown sky.",
+        caption=caption,
         heads=(Head("source", "Source"),),
         columns=(
             Column("cutouts", "Cutouts"),
@@ -110,7 +122,7 @@ def _occurring(settings: Settings, rows: list[dict[str, int]]) -> dict[str, tupl
         columns["duplicate"] = ("duplicate", "Cutouts dropped")
     # A guard that dropped nothing is worth saying.
     for benchmark in dict.fromkeys(n for row in rows for n in row if n.startswith("guard ")):
-        title = benchmark_title(settings, benchmark.removeprefix("guard "))
+        title = guarded_title(settings, benchmark.removeprefix("guard "))
         columns[benchmark] = (title, "Overlap guard")
     if "no_sky" in names:
         columns["no_sky"] = ("unknown sky", "Overlap guard")

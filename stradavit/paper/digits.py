@@ -1,11 +1,10 @@
-"""How numbers are printed: three decimals, an interval without leading zeros, a small p as a bound.
+"""How numbers are printed: decimals, an interval without leading zeros, a small p as a bound.
 
 Text has the true minus sign; LaTeX's math mode makes its own of the hyphen.
 """
 
-from stradavit.paper.layout import BETTER, WORSE, Spread
+from stradavit.paper.layout import BETTER, DIGITS, WORSE, Spread
 
-DIGITS = 3
 LATEX_MARKS = {"": "", BETTER: r" $\blacktriangle$", WORSE: r" $\blacktriangledown$"}
 
 
@@ -14,9 +13,9 @@ def as_printed(value: float) -> float:
     return round(value, DIGITS)
 
 
-def decimal(value: float, is_signed: bool = False) -> str:
-    """Three decimals."""
-    return _ascii(value, is_signed).replace("-", "−")
+def decimal(value: float, is_signed: bool = False, digits: int = DIGITS) -> str:
+    """So many decimals."""
+    return _ascii(value, is_signed, digits).replace("-", "−")
 
 
 def p_text(p: float) -> str:
@@ -37,9 +36,9 @@ def interval_text(interval: tuple[float, float], is_signed: bool = False) -> str
     return _brackets(interval, is_signed).replace("-", "−")
 
 
-def spread_text(cell: Spread) -> str:
+def spread_text(cell: Spread, digits: int = DIGITS) -> str:
     """Mean ± std [low, high], the test of a difference, the mark."""
-    text = f"{decimal(cell.mean, cell.is_signed)} ± {cell.std:.3f}"
+    text = f"{decimal(cell.mean, cell.is_signed, digits)} ± {cell.std:.{digits}f}"
     if cell.interval:
         text += f" {interval_text(cell.interval, cell.is_signed)}"
     if cell.is_signed and cell.p_holm is not None:
@@ -47,9 +46,9 @@ def spread_text(cell: Spread) -> str:
     return f"{text} {cell.mark}" if cell.mark else text
 
 
-def spread_latex(cell: Spread) -> str:
+def spread_latex(cell: Spread, digits: int = DIGITS) -> str:
     """The same for LaTeX, the interval in a smaller size."""
-    text = rf"${_ascii(cell.mean, cell.is_signed)} \pm {cell.std:.3f}$"
+    text = rf"${_ascii(cell.mean, cell.is_signed, digits)} \pm {cell.std:.{digits}f}$"
     if cell.interval:
         text += rf" {{\scriptsize ${_brackets(cell.interval, cell.is_signed)}$}}"
     if cell.is_signed and cell.p_holm is not None:
@@ -57,10 +56,11 @@ def spread_latex(cell: Spread) -> str:
     return text + LATEX_MARKS[cell.mark]
 
 
-def _ascii(value: float, is_signed: bool) -> str:
-    text = f"{value:+.{DIGITS}f}" if is_signed else f"{value:.{DIGITS}f}"
+def _ascii(value: float, is_signed: bool, digits: int = DIGITS) -> str:
+    text = f"{value:+.{digits}f}" if is_signed else f"{value:.{digits}f}"
+    zero = f"{0:.{digits}f}"
     # A difference that rounds to zero has no side.
-    return text.replace("-0.000", "+0.000" if is_signed else "0.000")
+    return text.replace(f"-{zero}", f"+{zero}" if is_signed else zero)
 
 
 def _brackets(interval: tuple[float, float], is_signed: bool) -> str:

@@ -1,4 +1,4 @@
-"""All figures of the paper and three of ours, each as PNG and PDF, and a list of them."""
+"""All figures of the paper and some of ours, each as PNG and PDF, and a list of them."""
 
 import logging
 from collections.abc import Iterator
@@ -15,9 +15,11 @@ from stradavit.paper.cells import Results
 from stradavit.paper.confusion_figure import confusion_figure
 from stradavit.paper.curve_figure import curve_figure
 from stradavit.paper.deltas import selected_title
+from stradavit.paper.detection_figure import detection_figures
 from stradavit.paper.example_figure import example_figure
 from stradavit.paper.folder import atomic_folder
 from stradavit.paper.names import PROTOCOL_TITLES, benchmark_title
+from stradavit.paper.reconstructed_figure import reconstructed_figures
 from stradavit.paper.score_figure import score_figure
 from stradavit.paper.style import house_style, save
 from stradavit.paper.view_figures import contrastive_figure, reconstruction_figure, view_size
@@ -37,7 +39,8 @@ def write_figures(settings: Settings, results_dir: Path, out_dir: Path) -> None:
     Parameters
     ----------
     settings : the whole config
-    results_dir : folder that holds `corpora/`, `benchmarks/`, `encoders/` and `metrics/`
+    results_dir : folder that holds `corpora/`, `benchmarks/`, `detection/`, `encoders/` and
+        `metrics/`
     out_dir : replaced as a whole; other files in it are lost
 
     Raises
@@ -92,6 +95,8 @@ def _figures(results: Results) -> Iterator[Captioned]:
         spread=budget_spread_sentence(results),
     )
     yield "fig7_label_budget", caption, budget_figure(results)
+    yield from reconstructed_figures(results)
+    yield from detection_figures(results)
 
 
 def _view_figures(results: Results) -> Iterator[Captioned]:

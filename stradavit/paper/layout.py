@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BETTER, WORSE = "▲", "▼"
+DIGITS = 3
+"""Decimals in print, unless a column says otherwise."""
 
 
 class PValue(float):
@@ -56,8 +58,10 @@ class Column:
         `<key> high`
     title : name in print
     group : heading that neighbouring columns of the same group share, such as a benchmark
-    has_spread : whether the cells are of type `Spread`
+    has_spread : whether the cells are of type `Spread`; a plain number among them has no spread
     has_test : whether the CSV has `<key> p`, `<key> p_holm` and `<key> mark` as well
+    has_interval : whether a column with spread has `<key> low` and `<key> high`
+    digits : decimals of its numbers in print
     """
 
     key: str
@@ -65,6 +69,8 @@ class Column:
     group: str = ""
     has_spread: bool = False
     has_test: bool = False
+    has_interval: bool = True
+    digits: int = DIGITS
 
 
 @dataclass(frozen=True)

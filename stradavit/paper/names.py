@@ -5,6 +5,7 @@ from typing import get_args
 from stradavit.paper.metric_files import Metric
 from stradavit.settings import Settings
 from stradavit.settings.evaluation import Protocol
+from stradavit.settings.sources import ChipsSurvey
 from stradavit.settings.training import ContrastiveLoss, ReconstructionLoss
 
 # In the order of the paper's rows.
@@ -42,7 +43,27 @@ def benchmark_title(settings: Settings, name: str) -> str:
 
 def survey_title(settings: Settings, name: str) -> str:
     """Name of a survey in the tables."""
-    return settings.surveys[name].title or name
+    survey = settings.surveys[name]
+    if survey.title is None and isinstance(survey, ChipsSurvey):
+        splits = "+".join(survey.splits)
+        return f"chips of {detection_title(settings, survey.detection)} ({splits})"
+    return survey.title or name
+
+
+def detection_title(settings: Settings, name: str) -> str:
+    """Name of a detection set in the tables."""
+    return settings.detection.sets[name].title or name
+
+
+def guarded_title(settings: Settings, name: str) -> str:
+    """Name of what a corpus keeps its distance from: a benchmark or a detection set."""
+    known = name in settings.benchmarks
+    return benchmark_title(settings, name) if known else detection_title(settings, name)
+
+
+def corpus_title(settings: Settings, name: str) -> str:
+    """Name of a corpus in the tables."""
+    return settings.corpus(name).title or name
 
 
 def register_title(registers: int) -> str:

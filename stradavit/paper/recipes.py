@@ -12,6 +12,8 @@ from stradavit.settings.training import (
 )
 from stradavit.settings.views import OperatorSettings
 
+NO_STARTS = "n/a"
+
 
 def augmentation_table(settings: Settings) -> Table:
     """Table 3: the operators of both regimes, in the order they run."""
@@ -61,7 +63,7 @@ def contrastive_loss_table(settings: Settings) -> Table:
 
 
 def training_table(settings: Settings) -> Table:
-    """Table 5: settings of both branches, and of DINOv2 starts where the matrix has them."""
+    """Table 5: settings of both branches, and of DINOv2 starts and chips where they are used."""
     training, matrix = settings.training, settings.matrix
     starts = matrix.reconstruction.starts + matrix.contrastive.starts + matrix.two_stage.starts
     patch = _patch_size(settings, starts)
@@ -72,6 +74,11 @@ def training_table(settings: Settings) -> Table:
     if matrix.dinov2.starts:
         column = Column("contrastive_dinov2", "Contrastive branch, DINOv2 start")
         branches.append((column, training.dinov2, _patch_size(settings, matrix.dinov2.starts)))
+    if matrix.chips.starts and matrix.chips.corpora:
+        column = Column("chips", "Reconstruction of chips")
+        # A config may be about chips alone.
+        branches = [branch for branch in branches if branch[2] != NO_STARTS]
+        branches.append((column, training.chips, _patch_size(settings, matrix.chips.starts)))
     rows = [
         _row("Epochs", *(str(phase.epochs) for _, phase, _ in branches)),
         _row("Patch size", *(size for _, _, size in branches)),
@@ -142,7 +149,8 @@ def _temperature(phase: ContrastiveSettings) -> str:
 
 def _masking(phase: PhaseSettings) -> str:
     if isinstance(phase, ReconstructionSettings):
-        return f"mask ratio {phase.mask_ratio:g}"
+        targets = ", targets normalised by patch" if phase.normalise_patches else ""
+        return f"mask ratio {phase.mask_ratio:g}{targets}"
     return "unmasked encoder"
 
 
@@ -173,4 +181,4 @@ def _patch_size(settings: Settings, starts: tuple[str, ...]) -> str:
         else "as published"
         for start in starts
     }
-    return ", ".join(sorted(sizes)) or "n/a"
+    return ", ".join(sorted(sizes)) or NO_STARTS

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from stradavit.models.card import read_card
+from stradavit.paper.detection_files import DetectionMetrics
 from stradavit.paper.metric_files import Metrics
+from stradavit.paper.names import detection_title
 from stradavit.provenance import code_hash
 from stradavit.settings import Settings
 from stradavit.settings.evaluation import Protocol
@@ -40,6 +42,23 @@ class Remarks:
         """Remarks on the scores of a run on a benchmark."""
         return [*self._scoring(protocol, metrics, benchmark), *self._training(run)]
 
+    def of_detector(self, run: EncoderNode, metrics: DetectionMetrics) -> list[str]:
+        """Remarks on the scores of a detector with the encoder `run`."""
+        name = detection_title(self._settings, metrics.detection_set)
+        expected = self._settings.detector_run(metrics.seed).model_dump(mode="json")
+        remarks = [
+            f"{name}: a detector was trained with {key} = {found}; the config says {value}."
+            for key, found, value in _differences(metrics.settings, expected)
+        ]
+        if metrics.code != self._detection_code:
+            remarks.append(f"{name} was scored by another version of the code.")
+        return [*remarks, *self._training(run)]
+
+    @cached_property
+    def _detection_code(self) -> str:
+        """Hash of the code that would score a detector now."""
+        return code_hash("stradavit.detection.detect")
+
     @cached_property
     def _code(self) -> dict[Protocol, str]:
         """Hash of the code that would score a protocol now."""
@@ -56,11 +75,9 @@ class Remarks:
         blocks, _ = _MADE_BY[protocol]
         evaluation = self._settings.evaluation.model_dump(mode="json")
         expected = {key: evaluation[key] for key in ("folds", "class_weights", *blocks)}
-        found = dict(_leaves(metrics.settings))
         remarks = [
-            f"{benchmark} was scored with {key} = {found[key]}; the config says {value}."
-            for key, value in _leaves(expected)
-            if key in found and found[key] != value
+            f"{benchmark} was scored with {key} = {found}; the config says {value}."
+            for key, found, value in _differences(metrics.settings, expected)
         ]
         if metrics.code != self._code[protocol]:
             remarks.append(f"{benchmark} was scored by another version of the code.")
@@ -74,6 +91,16 @@ class Remarks:
         if code is None or code == self._training_code:
             return []
         return ["The encoder was trained by another version of the code."]
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Dotted path, value found and value expected of every setting that both have and differs."""
+    known = dict(_leaves(found))
+    return [
+        (key, known[key], value)
+        for key, value in _leaves(expected)
+        if key in known and known[key] != value
+    ]
 
 
 def _leaves(block: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:

@@ -1,9 +1,9 @@
-"""A table as CSV (full precision), Markdown and LaTeX (three decimals)."""
+"""A table as CSV (full precision), Markdown and LaTeX (as many decimals as a column wants)."""
 
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from stradavit.paper.digits import LATEX_MARKS, decimal, p_text, spread_latex, spread_text
 from stradavit.paper.layout import Cell, Column, PValue, Row, Spread, Table
@@ -64,12 +64,8 @@ def to_csv(table: Table) -> str:
         for row in group.rows:
             values: list[object] = [group.title] if has_groups else []
             values += row.labels
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                if isinstance(cell, Spread):
-                    parts = _spread_parts(cell)
-                    values += [parts[part] for part in _parts(column)]
-                else:
-                    values += ["" if cell is None else cell] * len(_parts(column))
+            for cell, column in _cells(table, row):
+                values += _csv_values(cell, column)
             values += [" ".join(row.files)] * has_files + [" ".join(row.minus)] * has_minus
             values += [" ".join(row.notes)] if table.notes else []
             writer.writerow(values)
@@ -89,7 +85,7 @@ def to_markdown(table: Table) -> str:
             refs = "".join(f"<sup>{number}</sup>" for number in _references(table, row))
             line = [_escape_markdown(text) for text in labels]
             line[-1] += refs
-            line += [_escape_markdown(_text(cell)) for cell in row.cells]
+            line += [_escape_markdown(_text(cell, column)) for cell, column in _cells(table, row)]
             lines.append("| " + " | ".join(line) + " |")
     notes = [
         f"<sup>{number}</sup> {_escape_markdown(note)}"
@@ -118,7 +114,8 @@ def to_latex(table: Table) -> str:
         for labels, row in _printed(group.rows):
             line = [escape_latex(text) for text in labels]
             line[-1] += "".join(rf"\textsuperscript{{{n}}}" for n in _references(table, row))
-            body.append(_latex_line(line + [_latex_cell(cell) for cell in row.cells]))
+            line += [_latex_cell(cell, column) for cell, column in _cells(table, row)]
+            body.append(_latex_line(line))
     notes = [
         rf"\par\footnotesize\textsuperscript{{{number}}} {escape_latex(note)}"
         for number, note in enumerate(table.notes, start=1)
@@ -191,15 +188,19 @@ def _references(table: Table, row: Row) -> list[int]:
     return [table.notes.index(note) + 1 for note in row.notes]
 
 
-def _text(cell: Cell) -> str:
+def _cells(table: Table, row: Row) -> Iterator[tuple[Cell, Column]]:
+    return zip(row.cells, table.columns, strict=True)
+
+
+def _text(cell: Cell, column: Column) -> str:
     if cell is None:
         return ABSENT
     if isinstance(cell, Spread):
-        return spread_text(cell)
+        return spread_text(cell, column.digits)
     if isinstance(cell, PValue):
         return p_text(cell)
     if isinstance(cell, float):
-        return decimal(cell)
+        return decimal(cell, digits=column.digits)
     return str(cell)
 
 
@@ -207,7 +208,19 @@ def _parts(column: Column) -> tuple[str, ...]:
     """What the columns of the CSV that belong to one of the table add to its key."""
     if not column.has_spread:
         return ("",)
-    return ("mean", "std", "low", "high", *(("p", "p_holm", "mark") if column.has_test else ()))
+    parts: tuple[str, ...] = ("mean", "std")
+    if column.has_interval:
+        parts += ("low", "high")
+    return (*parts, "p", "p_holm", "mark") if column.has_test else parts
+
+
+def _csv_values(cell: Cell, column: Column) -> list[object]:
+    parts = _parts(column)
+    if isinstance(cell, Spread):
+        values = _spread_parts(cell)
+        return [values[part] for part in parts]
+    # A number without spread is a mean; the writer leaves None empty.
+    return [cell, *[""] * (len(parts) - 1)]
 
 
 def _spread_parts(cell: Spread) -> dict[str, str]:
@@ -239,10 +252,10 @@ def _markdown_line(texts: list[str]) -> str:
     return "| " + " | ".join(_escape_markdown(text) for text in texts) + " |"
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: Cell, column: Column) -> str:
     if isinstance(cell, Spread):
-        return spread_latex(cell)
-    return escape_latex(_text(cell))
+        return spread_latex(cell, column.digits)
+    return escape_latex(_text(cell, column))
 
 
 def _latex_line(texts: list[str]) -> str:

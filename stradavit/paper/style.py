@@ -12,6 +12,8 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 DPI = 170
 IMAGE_COLORS = "inferno"
+# Of images that boxes are drawn on, and of what is hidden in them.
+PHOTO_COLORS, HIDDEN_COLOR = "gray", "#34507e"
 SHARE_COLORS = "cividis"
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.

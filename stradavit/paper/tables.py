@@ -9,6 +9,8 @@ from stradavit.paper.claims import claim_table
 from stradavit.paper.class_wise import class_wise_table
 from stradavit.paper.datasets import benchmark_table, corpus_table
 from stradavit.paper.deltas import delta_table
+from stradavit.paper.detection_set_table import detection_set_table
+from stradavit.paper.detection_tables import detection_tables
 from stradavit.paper.encoder_tables import knn_table, split_table
 from stradavit.paper.folder import atomic_folder
 from stradavit.paper.layout import Table
@@ -29,10 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
-    """Write Tables 1 to 15 of the paper, ours from 18 on, and `index.md` into a folder.
+    """Write Tables 1 to 15 of the paper, those of detection, ours, and `index.md` into a folder.
 
-    A cell the config's matrix left out is "–" in print and empty in CSV. A table of ours that would
-    hold nothing else is not written; those of the paper always are.
+    A cell the config's matrix left out is "–" in print and empty in CSV. A table of ours (from 16
+    on) that would hold nothing else is not written; those of the paper always are, if there is any
+    benchmark.
 
     Parameters
     ----------
@@ -59,6 +62,11 @@ def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
 def all_tables(results: Results) -> list[Table]:
     """The tables of the paper in its order, then those of ours the config has something for."""
     settings, results_dir = results.settings, results.results_dir
+    if not settings.benchmarks:
+        # A config of detection alone: nothing else is scored, and there are no views of the sky.
+        papers = [corpus_table(settings, results_dir), training_table(settings)]
+        ours = [*detection_tables(results), detection_set_table(results)]
+        return papers + [table for table in ours if table is not None]
     papers = [
         corpus_table(settings, results_dir),
         benchmark_table(settings, results_dir),
@@ -73,6 +81,7 @@ def all_tables(results: Results) -> list[Table]:
         delta_table(results),
     ]
     ours = [
+        *detection_tables(results),
         class_wise_table(results),
         claim_table(results),
         knn_table(results),
@@ -80,6 +89,7 @@ def all_tables(results: Results) -> list[Table]:
         survey_table(results),
         split_table(results),
         leakage_table(results),
+        detection_set_table(results),
     ]
     return papers + [table for table in ours if table is not None]
 
@@ -88,8 +98,8 @@ def _index(tables: list[Table]) -> str:
     lines = [
         "# Tables",
         "",
-        "Markdown and LaTeX show three decimals, CSV all of them. A cell the configuration left "
-        "out is “–” in print and empty in CSV.",
+        "Markdown and LaTeX show three decimals (of percentages one), CSV all of them. A cell the "
+        "configuration left out is “–” in print and empty in CSV.",
         "",
     ]
     for table in tables:

@@ -88,12 +88,15 @@ def contrastive_figure(settings: Settings, corpus: Corpus, out_px: int) -> Figur
 def view_size(settings: Settings, results_dir: Path) -> int | None:
     """Side of the views the first run of the matrix sees, px; None if there is no run.
 
+    Runs on chips see no view of the sky and do not count.
+
     Raises
     ------
     DataError
         If the start is published and its `config.json` does not say.
     """
-    run = next((node for node in settings.nodes().values() if node.branch != "start"), None)
+    runs = (n for n in settings.nodes().values() if n.corpus and not settings.is_of_chips(n.corpus))
+    run = next(runs, None)
     if run is None:
         return None
     start = settings.encoders[run.start]

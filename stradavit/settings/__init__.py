@@ -267,6 +267,14 @@ class Settings(Block):
             rows.append(DetectionRow("STRADAViT (selected model)", tuple(nodes)))
         return rows
 
+    def used_detection_sets(self) -> list[str]:
+        """Sets that encoders are compared on or that chips come from, in the config's order."""
+        used = set(self.matrix.detection)
+        for corpus in self.matrix.chips.corpora:
+            surveys = [self.surveys[survey] for survey in self.corpora[corpus].surveys]
+            used |= {survey.detection for survey in surveys if isinstance(survey, ChipsSurvey)}
+        return [name for name in self.detection.sets if name in used]
+
     def detection_cells(self) -> list[tuple[str, str, int]]:
         """All (encoder, detection set, seed) the tables need."""
         return [

@@ -52,8 +52,9 @@ def write_data(settings: Settings, results_dir: Path) -> None:
 
 
 def write_corpora(settings: Settings, results_dir: Path) -> None:
-    """The corpora of the matrix and those without a survey."""
-    for corpus in (*settings.matrix.corpora, *settings.matrix.reduced_corpora):
+    """The corpora of the matrix, those without a survey and those of chips."""
+    matrix = settings.matrix
+    for corpus in (*matrix.corpora, *matrix.reduced_corpora, *matrix.chips.corpora):
         _write_corpus(settings, corpus, results_dir)
 
 
@@ -72,7 +73,9 @@ def _write_corpus(settings: Settings, name: str, results_dir: Path) -> None:
             "dropped": {"not_finite": 7, "all_zero": 1 + s},
             "cut": CUTOUTS_PER_SURVEY + 3,
             "no_sky": 0,
-            "guard": dict.fromkeys(settings.guards(name), 3 * s),
+            "guard": dict.fromkeys(
+                (*settings.guards(name), *settings.detection_guards(name)), 3 * s
+            ),
             "duplicate": 0,
             "kept": CUTOUTS_PER_SURVEY * (1 + s),
         }

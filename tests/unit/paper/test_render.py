@@ -189,3 +189,28 @@ def test_a_table_longer_than_a_page_may_break() -> None:
     assert r"\usepackage{booktabs,longtable,amssymb}" in text
     bare = re.sub(r"(?<!\\)%.*|\\[{}]", "", text)
     assert bare.count("{") == bare.count("}")
+
+
+def test_a_column_says_its_decimals_and_a_number_needs_no_spread() -> None:
+    columns = (
+        Column("ap percent", "AP", has_spread=True, has_interval=False, digits=1),
+        Column("score", "Score", digits=0),
+        Column("f1", "F1", has_spread=True),
+    )
+    rows = (
+        Row(("many",), (Spread(47.24, 0.15), 1.5, 0.5)),
+        Row(("one",), (47.26, -0.4, None)),
+        Row(("minus",), (Spread(-0.04, 0.04), -12.0, Spread(-0.0004, 0.0))),
+    )
+    table = Table(99, "t", "T", "C.", (Head("row", "Row"),), columns, (RowGroup(rows),))
+    lines = to_csv(table).splitlines()
+    assert lines[0] == "row,ap percent mean,ap percent std,score,f1 mean,f1 std,f1 low,f1 high"
+    assert lines[1] == "many,47.24,0.15,1.5,0.5,,,"
+    assert lines[2] == "one,47.26,,-0.4,,,,"
+    printed = to_markdown(table).splitlines()[4:7]
+    assert printed == [
+        "| many | 47.2 ± 0.1 | 2 | 0.500 |",
+        "| one | 47.3 | 0 | – |",
+        "| minus | 0.0 ± 0.0 | −12 | 0.000 ± 0.000 |",
+    ]
+    assert r"many & $47.2 \pm 0.1$ & 2 & 0.500 \\" in to_latex(table)
