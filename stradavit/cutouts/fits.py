@@ -169,6 +169,7 @@ class FitsProduct:
         unit = header.get("BUNIT")
         self.unit = unit.strip() if isinstance(unit, str) else ""
         self.beam_arcsec = _beam_arcsec(header)
+        self.frequency_hz = _frequency_hz(header)
 
         ndim = len(hdu.shape)
         self._sky_axes = _sky_axes(header, ndim, path)
@@ -231,6 +232,19 @@ def _beam_arcsec(header: Any) -> tuple[float, float] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return (major, minor) if math.isfinite(major * minor) and min(major, minor) > 0 else None
+
+
+def _frequency_hz(header: Any) -> float | None:
+    """Where the frequency axis begins, or what the header calls the frequency of the image."""
+    axes = [axis for axis in range(1, 10) if str(header.get(f"CTYPE{axis}", "")).startswith("FREQ")]
+    for key in (*(f"CRVAL{axis}" for axis in axes), "RESTFRQ", "RESTFREQ", "FREQ"):
+        try:
+            value = float(header[key])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if math.isfinite(value) and value > 0:
+            return value
+    return None
 
 
 def _sky_axes(header: Any, ndim: int, path: Path) -> tuple[int, int] | None:

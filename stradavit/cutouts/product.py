@@ -52,6 +52,7 @@ class Product(Protocol):
     beam_arcsec : (major, minor) full widths at half maximum, or None
     pixel_scale_arcsec : geometric mean of the two axes, or None
     unit : as the header has it, may be empty
+    frequency_hz : of the first plane, or None
     """
 
     @property
@@ -66,6 +67,8 @@ class Product(Protocol):
     def pixel_scale_arcsec(self) -> float | None: ...
     @property
     def unit(self) -> str: ...
+    @property
+    def frequency_hz(self) -> float | None: ...
 
     def read(self, plane: int, y0: int, y1: int) -> NDArray[np.float32]:
         """Rows `y0` to `y1` (half-open) of a plane, (y1 - y0, nx); blank pixels are NaN."""

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.cutouts.benchmark import LabelledCutouts
+from stradavit.cutouts.detection_images import FORMAT as DETECTION
+from stradavit.cutouts.detection_images import DetectionImages
 from stradavit.cutouts.shards import Shard
 from stradavit.cutouts.sky import Floats, Footprints, near
 from stradavit.errors import DataError
@@ -19,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Guard:
-    """The sky of a benchmark that no cutout may touch.
+    """The sky of a benchmark, or of a detection set, that no cutout may touch.
 
     Attributes
     ----------
@@ -34,13 +37,19 @@ class Guard:
 
 
 def read_guard(benchmark: str, path: Path, guard_arcmin: float) -> Guard:
-    """The guard of a benchmark, from its file.
+    """The guard of a benchmark or of a detection set, from its file.
+
+    Of a detection set the images for validation and testing are guarded, each as a circle: the
+    largest of their radii is added to `guard_arcmin`. Those for training may be learned from.
 
     Raises
     ------
     DataError
-        If none of its images has a position: nothing could be kept away from it.
+        If none of its images has a position, or one of a detection set has none: nothing could be
+        kept away from it.
     """
+    if _format_of(path) == DETECTION:
+        return _detection_guard(benchmark, path, guard_arcmin)
     positions = LabelledCutouts(path).positions
     n_unknown = int((~np.isfinite(positions).all(axis=1)).sum())
     if n_unknown == len(positions):
@@ -57,6 +66,28 @@ def read_guard(benchmark: str, path: Path, guard_arcmin: float) -> Guard:
             len(positions),
         )
     return Guard(benchmark, positions, guard_arcmin)
+
+
+def _format_of(path: Path) -> str | None:
+    """What kind of file it says it is; None if it says nothing, which its reader then tells."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return str(file.attrs.get("format"))
+    except OSError:
+        return None
+
+
+def _detection_guard(name: str, path: Path, guard_arcmin: float) -> Guard:
+    images = DetectionImages(path)
+    sky = images.sky[images.splits != "train"]
+    n_unknown = int((~np.isfinite(sky).all(axis=1)).sum())
+    if n_unknown or not len(sky):
+        raise DataError(
+            f"{path}: of the {len(sky)} images for validation and testing of the detection set "
+            f"{name}, {n_unknown} have no place on the sky; expected one of each, to keep cutouts "
+            f"away from them. Take {name} out of the guards of the corpus."
+        )
+    return Guard(name, sky[:, :2], guard_arcmin + float(sky[:, 2].max()) / 60.0)
 
 
 def fates(

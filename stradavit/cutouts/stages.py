@@ -19,11 +19,10 @@ from stradavit.cutouts.fits import open_product
 from stradavit.cutouts.hdf5 import WRITTEN_FOR
 from stradavit.cutouts.labelled import central_square, exclude_reason, labelled_images
 from stradavit.cutouts.product import DEFAULT_MEMORY_MB, Product
-from stradavit.cutouts.quantise import quantise
 from stradavit.cutouts.selection import count_fates, fates, footprints_of, read_guard
 from stradavit.cutouts.shards import Shard, ShardWriter, new_shard
 from stradavit.cutouts.sky import Footprints, circles, footprints
-from stradavit.cutouts.tiling import cut, drop_reason, tile_corners
+from stradavit.cutouts.tiling import cut, stretched, tile_corners
 from stradavit.cutouts.zscale import limits, scale
 from stradavit.errors import DataError, LabelError, MalformedProductError
 from stradavit.files import atomic_path, sha256_of
@@ -34,7 +33,7 @@ from stradavit.settings.sources import (
     Benchmark,
     LocalSurvey,
     MiraBestBenchmark,
-    Survey,
+    MosaicSurvey,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ COINCIDE = (
 
 def cut_part(
     survey_name: str,
-    survey: Survey,
+    survey: MosaicSurvey,
     cutouts: CutoutSettings,
     ledger_path: Path,
     out_path: Path,
@@ -120,7 +119,7 @@ def _check_size(item: Acquired, ledger_path: Path) -> None:
 
 
 def _sky(
-    product: Product, survey: Survey, size_px: int, position: tuple[float, float] | None
+    product: Product, survey: MosaicSurvey, size_px: int, position: tuple[float, float] | None
 ) -> Footprints:
     """Footprints of the cutouts of a plane, in the order of `tile_corners`."""
     corners = tile_corners(product.shape, size_px, survey.grid)
@@ -132,7 +131,7 @@ def _sky(
 
 def _cut_product(
     product: Product,
-    survey: Survey,
+    survey: MosaicSurvey,
     cutouts: CutoutSettings,
     sky: Footprints,
     shard: ShardWriter,
@@ -144,15 +143,11 @@ def _cut_product(
     beam_major, beam_minor = product.beam_arcsec or (math.nan, math.nan)
     n_coincide = 0
     for cutout in cut(product, cutouts.size_px, survey.planes, survey.grid):
-        reason = drop_reason(cutout.pixels, cutouts.constant_std)
-        if reason is None:
-            low, high = limits(cutout.pixels, survey.stretch)
-            levels = quantise(scale(cutout.pixels, low, high))
-            if levels.min() == levels.max():
-                reason = "constant"
-        if reason is not None:
-            dropped[reason] += 1
+        kept = stretched(cutout.pixels, survey.stretch, cutouts.constant_std)
+        if isinstance(kept, str):
+            dropped[kept] += 1
             continue
+        levels, low, high = kept
         n_coincide += low == high
         number = number_of[cutout.y0, cutout.x0]
         shard.append(
@@ -257,7 +252,8 @@ def cut_corpus(
     ----------
     corpus_name : key of the corpus
     shard_paths : shards of each survey
-    guards : for each guarded benchmark its file (`cut_benchmark`) and its guard radius, arcmin
+    guards : for each guarded benchmark its file (`cut_benchmark`) and its guard radius, arcmin; a
+        detection set's file (`cut_detection`) guards its images for validation and testing
     out_path : file to write, see `stradavit.cutouts.corpus`
 
     Raises

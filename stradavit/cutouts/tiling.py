@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.cutouts.product import Product
+from stradavit.cutouts.quantise import quantise
+from stradavit.cutouts.zscale import Stretch, limits, scale
 from stradavit.errors import MalformedProductError
 
 Grid = Literal["tiles", "centre"]
@@ -117,3 +119,26 @@ def drop_reason(pixels: NDArray[np.float32], constant_std: float) -> str | None:
     if brightest - faintest > 2 * constant_std * np.sqrt(2 * pixels.size):
         return None
     return "constant" if float(pixels.std(dtype=np.float64)) <= constant_std else None
+
+
+def stretched(
+    pixels: NDArray[np.float32], stretch: Stretch, constant_std: float
+) -> tuple[NDArray[np.uint16], float, float] | str:
+    """A cutout as it is stored, with the values that became 0 and 1, or why it is not kept.
+
+    Parameters
+    ----------
+    pixels : (size_px, size_px) float32
+    stretch : see `stradavit.cutouts.zscale.limits`
+    constant_std : in the unit of the pixels
+
+    Returns
+    -------
+    Levels (`stradavit.cutouts.quantise`) and the two limits, or one of `DROP_REASONS`
+    """
+    reason = drop_reason(pixels, constant_std)
+    if reason is not None:
+        return reason
+    low, high = limits(pixels, stretch)
+    levels = quantise(scale(pixels, low, high))
+    return "constant" if levels.min() == levels.max() else (levels, low, high)

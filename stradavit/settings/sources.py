@@ -61,9 +61,7 @@ class ChipsSurvey(Block):
     """Chips: whole pictures of a detection set, resized to the size of a cutout."""
 
     source: Literal["chips"]
-    title: str | None = Field(
-        None, description="Name in Table 1; else the set and splits."
-    )
+    title: str | None = Field(None, description="Name in Table 1; else the set and splits.")
     detection: str = Field(description="Key of the detection set.")
     splits: tuple[Split, ...] = Field(
         ("train",),

@@ -14,10 +14,10 @@ def product_name(like: str, number: int) -> str:
 
 def simulated_manifest(survey: SimulatedSurvey) -> list[ManifestRow]:
     """What a simulated survey holds; the location of a product is its number."""
-    names = [product_name(survey.like, number) for number in range(survey.products)]
+    names = {number: product_name(survey.like, number) for number in _numbers(survey)}
     return [
         ManifestRow(name, part_of(name, survey.parts), str(number))
-        for number, name in enumerate(names)
+        for number, name in names.items()
     ]
 
 
@@ -29,9 +29,15 @@ def product_number(row: ManifestRow, survey: SimulatedSurvey, manifest_path: Pat
     DataError
         If it means none of this survey.
     """
-    if not row.location.isdecimal() or product_name(survey.like, int(row.location)) != row.product:
+    numbers = {str(number): number for number in _numbers(survey)}
+    number = numbers.get(row.location)
+    if number is None or product_name(survey.like, number) != row.product:
         raise DataError(
             f"{manifest_path}: the product {row.product!r} at {row.location!r} is none of a "
             f"simulated {survey.like} survey. Delete the manifest: it is of other settings."
         )
-    return int(row.location)
+    return number
+
+
+def _numbers(survey: SimulatedSurvey) -> range:
+    return range(survey.first, survey.first + survey.products)

@@ -29,6 +29,15 @@ from stradavit.acquire.simulated.morphology import (
 )
 from stradavit.acquire.simulated.products import product_name
 from stradavit.acquire.simulated.sky import field_centre, generator
+from stradavit.acquire.truth_catalogue import (
+    CLASS_FLAT_AGN,
+    CLASS_STAR_FORMING,
+    CLASS_STEEP_AGN,
+    SIZE_EXPONENTIAL,
+    SIZE_GAUSSIAN,
+    SIZE_LAS,
+    TRUTH_COLUMNS,
+)
 from stradavit.files import atomic_path
 
 # One extended source in every cell of a jittered grid: nearly every cutout of 128 px holds one.
@@ -37,14 +46,6 @@ TILE_PX = 128
 COMPACT_PER_TILE = {"mgcls": 2.0, "askap": 2.0, "lotss": 2.0, "sdc1": 14.0}
 HALF_LENGTH_PX = (9.0, 34.0)
 SIDELOBE_SNR = 60.0
-
-TRUTH_COLUMNS = (
-    "ID", "RA (core)", "DEC (core)", "RA (centroid)", "DEC (centroid)", "FLUX", "Core frac",
-    "BMAJ", "BMIN", "PA", "SIZE", "CLASS", "SELECTION", "x", "y",
-)  # fmt: skip
-# SDC1's own codes: morphology model of SIZE, and kind of object.
-SIZE_LAS, SIZE_GAUSSIAN, SIZE_EXPONENTIAL = 1, 2, 3
-CLASS_STEEP_AGN, CLASS_FLAT_AGN, CLASS_STAR_FORMING = 1, 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +221,8 @@ def _write_truth(path: Path, sources: list[FieldSource], instrument: Instrument,
                 "Spiral": (SIZE_EXPONENTIAL, CLASS_STAR_FORMING),
                 "compact": (SIZE_GAUSSIAN, CLASS_FLAT_AGN),
             }.get(source.kind, (SIZE_LAS, CLASS_STEEP_AGN))
+            # An exponential disc is listed by its scale, the others by how far they reach.
+            extent = (1.0 if size == SIZE_EXPONENTIAL else 2.0) * source.half_length_px * scale
             near = np.hypot(gaussians.x - source.x_px, gaussians.y - source.y_px) < 1.0
             writer.writerow(
                 [
@@ -227,9 +230,10 @@ def _write_truth(path: Path, sources: list[FieldSource], instrument: Instrument,
                     *(f"{float(value):.8f}" for value in (*core_deg, *centroid_deg)),
                     f"{float(total) * instrument.rms_jy_beam:.5e}",
                     f"{float(gaussians.flux[near].sum() / total):.8f}",
-                    f"{2.0 * source.half_length_px * scale:.3f}",
-                    f"{0.8 * source.half_length_px * scale:.3f}",
-                    f"{np.degrees(source.angle_rad):.3f}",
+                    f"{extent:.3f}",
+                    f"{0.4 * extent:.3f}",
+                    # Clockwise from the longitude, as SDC1 counts it; ours runs from x to y.
+                    f"{np.degrees(-source.angle_rad) % 360.0:.3f}",
                     size,
                     kind,
                     1,

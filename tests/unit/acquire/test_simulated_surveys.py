@@ -179,3 +179,44 @@ def test_benchmarks_meet_surveys_only_in_the_first_lotss_mosaics() -> None:
         others = positions[N_OVERLAPPING:]
         nearest = others.match_to_catalog_sky(others, nthneighbor=2)[1]
         assert nearest.deg.min() > 0.05
+
+
+def test_the_first_product_can_be_another_one(tmp_path: Path) -> None:
+    survey = SimulatedSurvey(source="simulated", like="sdc1", products=2, side_px=64, first=7)
+    make_manifest("sky", survey, tmp_path / "m.csv")
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert [row.product for row in manifest] == ["sdc1-0007", "sdc1-0008"]
+    acquire_part("sky", survey, tmp_path / "m.csv", 0, tmp_path / "raw" / "0.csv")
+    first, second = read_ledger(tmp_path / "raw" / "0.csv")
+    assert first.sha256 == sha256_of(draw_product("sdc1", 7, 64, survey.seed, tmp_path))
+    assert WCS(fits.getheader(second.path)).celestial.wcs.crval == pytest.approx(
+        field_centre("sdc1", 8)
+    )
+    # A manifest of other numbers is of other settings.
+    with pytest.raises(DataError, match="'sdc1-0007' at '7' is none of a simulated sdc1 survey"):
+        other = survey.model_copy(update={"first": 0})
+        acquire_part("sky", other, tmp_path / "m.csv", 0, tmp_path / "raw" / "1.csv")
+
+
+def test_position_angles_run_clockwise_from_the_longitude(tmp_path: Path) -> None:
+    side = 2 * SIDE
+    path = draw_product("sdc1", 3, side, 1, tmp_path)
+    data = np.squeeze(fits.getdata(path))
+    noise = 1.4826 * np.median(np.abs(data - np.median(data)))
+    with path.with_suffix(".truth.csv").open() as opened:
+        truth = [row for row in csv.DictReader(opened) if row["SIZE"] == "1"]
+    turns = []
+    for row in truth:
+        x, y, half = float(row["x"]), float(row["y"]), float(row["BMAJ"]) / 0.6 / 2
+        if not half < x < side - half or not half < y < side - half or half < 8:
+            continue
+        columns, rows = np.meshgrid(np.arange(side) - x, np.arange(side) - y)
+        near = np.hypot(columns, rows) < half + 2
+        weight = np.clip(data - 5 * noise, 0, None) * near
+        xx, yy, xy = ((weight * m).sum() for m in (columns**2, rows**2, columns * rows))
+        # What is round has no angle, and a bright neighbour another one.
+        if np.hypot(xx - yy, 2 * xy) < 0.5 * (xx + yy):
+            continue
+        seen = np.degrees(0.5 * np.arctan2(2 * xy, xx - yy))
+        turns.append((seen + float(row["PA"]) + 90.0) % 180.0 - 90.0)
+    assert len(turns) >= 5 and np.median(np.abs(turns)) < 12.0

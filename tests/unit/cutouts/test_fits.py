@@ -352,3 +352,21 @@ def test_a_packed_cube_is_unpacked_once_however_often_it_is_read(tmp_path, monke
                 band = product.read(plane, y0, y0 + 64)
                 assert np.array_equal(band, cube[plane, y0 : y0 + 64])
     assert unpacked and len(rewound) <= 2  # after the magic bytes and after the headers
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"CTYPE3": "FREQ", "CRVAL3": 5.6e8, "RESTFRQ": 1.4e9}, 5.6e8),
+        ({"CTYPE4": "FREQ-LSR", "CRVAL4": 9e8}, 9e8),
+        ({"RESTFRQ": 1.4e9}, 1.4e9),
+        ({"FREQ": "1.4 GHz", "RESTFREQ": 2e9}, 2e9),
+        ({"CTYPE3": "FREQ", "CRVAL3": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_the_frequency_is_that_of_the_axis_or_of_the_image(tmp_path, cards, expected):
+    header = sky_header()
+    header.update(cards)
+    with open_product(write(tmp_path / "f.fits", noise(40, 60), header)) as product:
+        assert product.frequency_hz == expected
