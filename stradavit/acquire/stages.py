@@ -27,16 +27,16 @@ from stradavit.settings.sources import (
     Benchmark,
     FolderBenchmark,
     LocalSurvey,
+    MosaicSurvey,
     SimulatedBenchmark,
     SimulatedSurvey,
-    Survey,
 )
 
 logger = logging.getLogger(__name__)
 
 
 def make_manifest(
-    survey_name: str, survey: Survey, out_path: Path, archives: ArchiveSettings | None = None
+    survey_name: str, survey: MosaicSurvey, out_path: Path, archives: ArchiveSettings | None = None
 ) -> None:
     """Write what a survey should consist of.
 
@@ -71,7 +71,7 @@ def make_manifest(
 
 def acquire_part(
     survey_name: str,
-    survey: Survey,
+    survey: MosaicSurvey,
     manifest_path: Path,
     part: int,
     out_path: Path,

@@ -18,9 +18,9 @@ from stradavit.commands.command import (
 
 
 def _survey(text: str) -> Any:
-    from stradavit.settings.sources import Survey
+    from stradavit.settings.sources import MosaicSurvey
 
-    return source_block(Survey, text, "survey")
+    return source_block(MosaicSurvey, text, "survey")
 
 
 @command(

@@ -177,8 +177,9 @@ class Sdc1Survey(ArchiveSurvey):
         return self
 
 
-MosaicSurvey = SimulatedSurvey | LocalSurvey | MgclsSurvey | CasdaSurvey | LotssSurvey | Sdc1Survey
-Survey = Annotated[MosaicSurvey | ChipsSurvey, Field(discriminator="source")]
+Mosaics = SimulatedSurvey | LocalSurvey | MgclsSurvey | CasdaSurvey | LotssSurvey | Sdc1Survey
+MosaicSurvey = Annotated[Mosaics, Field(discriminator="source")]
+Survey = Annotated[Mosaics | ChipsSurvey, Field(discriminator="source")]
 
 
 class BenchmarkBase(Block):
