@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from stradavit import __version__
-from stradavit.commands import data, evaluation, reporting, training
+from stradavit.commands import data, detection, detection_data, evaluation, reporting, training
 from stradavit.commands.command import Command
 from stradavit.errors import StradavitError
 
@@ -19,9 +19,13 @@ COMMANDS: tuple[Command, ...] = (
     data.acquire_manifest,
     data.acquire_part,
     data.acquire_benchmark,
+    detection_data.acquire_detection,
     training.acquire_encoder,
     data.cut_part,
     data.cut_benchmark,
+    detection_data.check_detection,
+    detection_data.cut_detection,
+    detection_data.cut_chips,
     data.cut_corpus,
     training.pretrain,
     evaluation.features,
@@ -32,6 +36,8 @@ COMMANDS: tuple[Command, ...] = (
     evaluation.finetune,
     evaluation.yardsticks,
     evaluation.leakage,
+    detection.train_detector,
+    detection.detect,
     reporting.tables,
     reporting.figures,
     reporting.describe_settings,

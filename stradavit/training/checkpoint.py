@@ -20,7 +20,7 @@ from torch import nn
 
 from stradavit.files import atomic_path, sha256_of, sha256_of_text, write_json
 from stradavit.models.weights import weight_file
-from stradavit.settings.training import PretrainSettings
+from stradavit.settings.base import Block
 from stradavit.training.optimiser import AdamW
 from stradavit.training.record import Window
 
@@ -163,10 +163,10 @@ def _parts(path: Path) -> dict[str, str]:
     return match.groupdict()
 
 
-def identity_of(
-    settings: PretrainSettings, corpus_path: Path, start_dir: Path, world: int
-) -> dict[str, Any]:
+def identity_of(settings: Block, corpus_path: Path, start_dir: Path, world: int) -> dict[str, Any]:
     """All that decides the weights of a run, as JSON: settings, corpus, start, devices.
+
+    For a detector the corpus is its detection set, and the start the encoder within it.
 
     The number of devices belongs to it: with `batch_size` per device it decides which cutouts
     are contrasted with each other.

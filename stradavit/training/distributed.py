@@ -49,6 +49,28 @@ class Team:
             tensor.copy_(total.view_as(tensor))
 
 
+def choose_device(device: Literal["auto", "cpu", "cuda"], number: int = 0) -> torch.device:
+    """The device that `loader.device` means: CUDA device `number`, or the processor.
+
+    Raises
+    ------
+    TrainingError
+        If a CUDA device is asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise TrainingError(
+            "loader.device is cuda, but torch finds no CUDA device here. Set it to auto or cpu, "
+            "or run on a machine with a GPU and a CUDA build of torch."
+        )
+    if device == "cpu" or not has_cuda:
+        chosen = torch.device("cpu")
+    else:
+        chosen = torch.device("cuda", number)
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
 @contextmanager
 def team(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Team]:
     """Join the processes `torchrun` started, or be the only one.
@@ -60,17 +82,7 @@ def team(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Team]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise TrainingError(
-            "loader.device is cuda, but torch finds no CUDA device here. Set it to auto or cpu, "
-            "or run on a machine with a GPU and a CUDA build of torch."
-        )
-    if device == "cpu" or not has_cuda:
-        chosen = torch.device("cpu")
-    else:
-        chosen = torch.device("cuda", local_rank)
-        torch.cuda.set_device(chosen)
+    chosen = choose_device(device, local_rank)
     if world == 1:
         yield Team(0, 1, chosen)
         return

@@ -10,11 +10,17 @@ from stradavit.settings.training import OptimiserSettings
 
 # Learned or fixed rows that stand for a token or a place, not for a map between features.
 _TOKENS = ("cls_token", "register_tokens", "mask_token", "position_embeddings", "decoder_pos_embed")
+# Tables of a detector by distance, not by feature (stradavit.detection.relative).
+_RELATIVE = ("relative.rows", "relative.columns")
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: not to biases, norms and scales (one axis), nor to tokens."""
-    return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in _TOKENS
+    """Whether weight decay applies.
+
+    Not to biases, norms and scales, which have one axis, nor to tokens and positions.
+    """
+    is_place = name.rsplit(".", 1)[-1] in _TOKENS or name.endswith(_RELATIVE)
+    return parameter.ndim > 1 and not is_place
 
 
 class AdamW:

@@ -6,11 +6,8 @@ functions of (seed, epoch, cutout), and a checkpoint holds all the rest.
 """
 
 import logging
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +31,13 @@ from stradavit.training.record import Passed, Record
 from stradavit.training.resampling import draw_ahead, draw_views
 from stradavit.training.sampler import Plan
 from stradavit.training.schedule import learning_rate, warmup_epochs
+from stradavit.training.signals import EXIT_TERMINATED, terminated
 from stradavit.training.tasks import task_of
 from stradavit.training.throughput import Gauge, device_peak
 from stradavit.training.updates import Updates, tally_of
 
 logger = logging.getLogger(__name__)
 
-_EXIT_TERMINATED = 128 + signal.SIGTERM
 # Of one process on one machine, so neither final numbers nor in the model card.
 _RATES = ("cutouts_per_s", "stall_fraction", "tflop_per_s", "peak_fraction")
 
@@ -76,7 +73,7 @@ def pretrain(
     """
     torch.set_num_threads(loader.threads)
     keep_freed_memory()
-    with team(loader.device) as here, _terminated() as stop:
+    with team(loader.device) as here, terminated() as stop:
         _train(settings, Path(corpus_path), Path(start_dir), Path(out_dir), loader, here, stop)
 
 
@@ -222,7 +219,7 @@ def _train(
         if asked_to_stop:
             here.barrier()  # torchrun kills all once one has left: the checkpoint comes first
             logger.warning("Terminated after update %d; start again to go on", run.updates)
-            raise SystemExit(_EXIT_TERMINATED)
+            raise SystemExit(EXIT_TERMINATED)
     if bar is not None:
         bar.close()
 
@@ -278,17 +275,3 @@ def _announce(
         desc=name,
         unit="cutouts",
     )
-
-
-@contextmanager
-def _terminated() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets; the loop looks at it after every update."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, previous)

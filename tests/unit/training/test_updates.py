@@ -57,7 +57,7 @@ def test_a_request_to_stop_is_answered_with_a_checkpoint(
     with monkeypatch.context() as patch:
         asked = threading.Event()
         asked.set()  # as if SIGTERM had come before the first update
-        patch.setattr(loop, "_terminated", lambda: nullcontext(asked))
+        patch.setattr(loop, "terminated", lambda: nullcontext(asked))
         with pytest.raises(SystemExit) as stopped:
             pretrain(settings, corpus_path, start_dir, out_dir, rarely)
     assert stopped.value.code == 143
