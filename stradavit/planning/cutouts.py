@@ -15,7 +15,7 @@ from stradavit.planning.published import (
     usual_product,
 )
 from stradavit.settings import Settings
-from stradavit.settings.sources import ArchiveSurvey, LocalSurvey, SimulatedSurvey, Survey
+from stradavit.settings.sources import ArchiveSurvey, LocalSurvey, MosaicSurvey, SimulatedSurvey
 
 # Planes of the simulated cubes and bytes of their values, of which `stradavit.acquire.simulated`
 # says why; importing that costs a second.
@@ -57,15 +57,11 @@ class CorpusPlan:
     is_here: bool
 
 
-def survey_plan(name: str, survey: Survey, size_px: int, results_dir: Path) -> SurveyPlan:
+def survey_plan(name: str, survey: MosaicSurvey, size_px: int, results_dir: Path) -> SurveyPlan:
     """Counted in the shards that are here, and expected beyond them."""
     rows = manifest_rows(name, survey, results_dir)
     products = _products(name, survey, rows, results_dir)
-    found = {
-        part: n
-        for part in range(survey.parts)
-        if (n := _in_shard(results_dir / "shards" / name / f"{part}.h5", size_px)) is not None
-    }
+    found = shards_here(name, survey.parts, size_px, results_dir)
     n_here = sum(found.values())
     if len(found) == survey.parts:
         cutouts = Known(n_here, "counted", "in its shards")
@@ -82,7 +78,8 @@ def corpus_plans(
     settings: Settings, surveys: dict[str, SurveyPlan], results_dir: Path
 ) -> dict[str, CorpusPlan]:
     """Every corpus the matrix trains on."""
-    names = (*settings.matrix.corpora, *settings.matrix.reduced_corpora)
+    matrix = settings.matrix
+    names = (*matrix.corpora, *matrix.chips.corpora, *matrix.reduced_corpora)
     plans = {}
     for name in names:
         members = settings.corpus(name).surveys
@@ -94,13 +91,15 @@ def corpus_plans(
         else:
             total = sum(part.cutouts.value for part in parts)
             basis = least_sure([part.cutouts.basis for part in parts])
-            said = "the sum of its surveys, less what guards will leave out"
+            said = "the sum of its surveys"
+            if settings.guards(name) or settings.detection_guards(name):
+                said += ", less what guards will leave out"
             cutouts = Known(total, basis, said)
         plans[name] = CorpusPlan(name, members, cutouts, n_here is not None)
     return plans
 
 
-def manifest_rows(name: str, survey: Survey, results_dir: Path) -> list[ManifestRow] | None:
+def manifest_rows(name: str, survey: MosaicSurvey, results_dir: Path) -> list[ManifestRow] | None:
     """What a survey should consist of, if a manifest says so already."""
     paths = [results_dir / "manifests" / f"{name}.csv"]
     if isinstance(survey, ArchiveSurvey) and survey.frozen_manifest is not None:
@@ -114,7 +113,7 @@ def manifest_rows(name: str, survey: Survey, results_dir: Path) -> list[Manifest
 
 
 def _products(
-    name: str, survey: Survey, rows: list[ManifestRow] | None, results_dir: Path
+    name: str, survey: MosaicSurvey, rows: list[ManifestRow] | None, results_dir: Path
 ) -> Known:
     if rows is not None:
         return Known(len(rows), "counted", "its manifest")
@@ -127,7 +126,7 @@ def _products(
             return expected_products(survey)
 
 
-def _expected(name: str, survey: Survey, products: Known, size_px: int) -> Known:
+def _expected(name: str, survey: MosaicSurvey, products: Known, size_px: int) -> Known:
     """Cutouts of a survey that is not cut yet."""
     match survey:
         case SimulatedSurvey():
@@ -164,7 +163,7 @@ def _of_files(survey: LocalSurvey, files: Sequence[Path], size_px: int) -> Known
     return Known(round(n * len(files) / len(axes)), "counted", said)
 
 
-def _planes(survey: Survey, n_planes: int) -> int:
+def _planes(survey: MosaicSurvey, n_planes: int) -> int:
     return n_planes if survey.planes == "all" else min(n_planes, len(survey.planes))
 
 
@@ -176,6 +175,12 @@ def _files(name: str, survey: LocalSurvey) -> list[Path]:
 
 
 # -- files that are here ----------------------------------------------------------------------
+
+
+def shards_here(name: str, parts: int, size_px: int, results_dir: Path) -> dict[int, int]:
+    """Cutouts of each part of a survey that has a shard of this size."""
+    paths = {part: results_dir / "shards" / name / f"{part}.h5" for part in range(parts)}
+    return {part: n for part, path in paths.items() if (n := _in_shard(path, size_px)) is not None}
 
 
 def _in_shard(path: Path, size_px: int) -> int | None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stradavit.planning.cutouts import SurveyPlan
+from stradavit.planning.detection_sets import DetectionSetPlan
+from stradavit.planning.detector_cost import DetectorShape, detector_parameters
+from stradavit.planning.detectors import Detector, detector_folder
 from stradavit.planning.known import Basis, least_sure
 from stradavit.planning.networks import network_of
 from stradavit.planning.raw import VALUE_BYTES, Raw
@@ -35,18 +38,23 @@ def spaces(
     settings: Settings,
     surveys: dict[str, SurveyPlan],
     samples: dict[str, SamplePlan],
+    sets: dict[str, DetectionSetPlan],
     raw: Sequence[Raw],
     runs: Sequence[Run],
+    detectors: Sequence[Detector],
     results_dir: Path,
 ) -> list[Space]:
     """What lies below the results, in the order it is made; logs and tables are too small."""
+    parameters = _parameters(settings, sets, detectors, results_dir)
     return [
         *_raw(raw),
+        *_detection_sets(sets, results_dir),
         _shards(settings, surveys, results_dir),
-        _labelled_cutouts(samples, results_dir),
+        *_labelled_cutouts(samples, results_dir),
         _encoders(settings, runs, results_dir),
-        _checkpoints(settings, runs, results_dir),
-        _features(settings, runs, samples, results_dir),
+        *_detectors(detectors, parameters, results_dir),
+        _checkpoints(settings, runs, detectors, parameters, results_dir),
+        *_features(settings, runs, samples, results_dir),
     ]
 
 
@@ -63,6 +71,7 @@ def _raw(raw: Sequence[Raw]) -> list[Space]:
     for title, prefix in (
         ("raw surveys", "surveys."),
         ("raw benchmarks", "benchmarks."),
+        ("raw detection sets", "detection.sets."),
         ("weights as the hub sent them", "encoders."),
     ):
         some = [item for item in raw if item.name.startswith(prefix)]
@@ -73,6 +82,8 @@ def _raw(raw: Sequence[Raw]) -> list[Space]:
             source = "drawn"
         elif prefix == "encoders.":
             source = "float32 parameters; may be deleted once the starting points are there"
+        elif prefix == "detection.sets.":
+            source = "what has come, else the sizes named below"
         elif prefix == "surveys.":
             source += "; a part's files may be deleted once its shard is there"
         rows.append(
@@ -85,6 +96,17 @@ def _raw(raw: Sequence[Raw]) -> list[Space]:
             )
         )
     return rows
+
+
+def _detection_sets(sets: dict[str, DetectionSetPlan], results_dir: Path) -> list[Space]:
+    if not sets:
+        return []
+    here = sum(_size(results_dir / "detection" / f"{name}.h5") for name in sets)
+    left = [plan for plan in sets.values() if not plan.is_cut]
+    to_come = sum(plan.images * plan.pixels * STORED_BYTES for plan in left)
+    basis = least_sure(["counted", *(plan.basis for plan in left)])
+    source = f"pixels of an image, on average, × {STORED_BYTES} bytes"
+    return [Space("detection sets", here, round(to_come), basis, source)]
 
 
 def _shards(settings: Settings, surveys: dict[str, SurveyPlan], results_dir: Path) -> Space:
@@ -100,7 +122,9 @@ def _shards(settings: Settings, surveys: dict[str, SurveyPlan], results_dir: Pat
     return Space("shards", here, round(left * size_px**2 * STORED_BYTES), basis, source)
 
 
-def _labelled_cutouts(samples: dict[str, SamplePlan], results_dir: Path) -> Space:
+def _labelled_cutouts(samples: dict[str, SamplePlan], results_dir: Path) -> list[Space]:
+    if not samples:
+        return []
     here, to_come = 0, 0.0
     for name, plan in samples.items():
         here += _size(results_dir / "benchmarks" / f"{name}.h5")
@@ -109,7 +133,7 @@ def _labelled_cutouts(samples: dict[str, SamplePlan], results_dir: Path) -> Spac
         to_come += plan.images.value * plan.pixels * STORED_BYTES
     source = f"pixels of an image, on average, × {STORED_BYTES} bytes"
     basis = least_sure([plan.images.basis for plan in samples.values()])
-    return Space("labelled cutouts", here, round(to_come), basis, source)
+    return [Space("labelled cutouts", here, round(to_come), basis, source)]
 
 
 def _encoders(settings: Settings, runs: Sequence[Run], results_dir: Path) -> Space:
@@ -127,23 +151,74 @@ def _encoders(settings: Settings, runs: Sequence[Run], results_dir: Path) -> Spa
     return Space("encoders", here, to_come, least_sure(["counted", *bases]), source)
 
 
-def _checkpoints(settings: Settings, runs: Sequence[Run], results_dir: Path) -> Space:
+def _parameters(
+    settings: Settings,
+    sets: dict[str, DetectionSetPlan],
+    detectors: Sequence[Detector],
+    results_dir: Path,
+) -> dict[Detector, int]:
+    """Values of each detector."""
+    nodes = settings.nodes()
+    return {
+        one: detector_parameters(
+            DetectorShape(
+                network_of(settings, nodes[one.encoder], results_dir),
+                settings.detection.detector,
+                sets[one.detection_set].classes,
+            )
+        )
+        for one in detectors
+    }
+
+
+def _detectors(
+    detectors: Sequence[Detector], parameters: dict[Detector, int], results_dir: Path
+) -> list[Space]:
+    if not detectors:
+        return []
+    sizes = {one: _size(_folder(one, results_dir) / "model.safetensors") for one in detectors}
+    to_come = sum(VALUE_BYTES * parameters[one] for one, n in sizes.items() if not n)
+    source = f"parameters × {VALUE_BYTES} bytes"
+    return [Space("detectors", sum(sizes.values()), to_come, "counted", source)]
+
+
+def _checkpoints(
+    settings: Settings,
+    runs: Sequence[Run],
+    detectors: Sequence[Detector],
+    parameters: dict[Detector, int],
+    results_dir: Path,
+) -> Space:
     here, largest = 0, 0
     for run in runs:
         folder = results_dir / "encoders" / run.node.name
         if run.kind != "start" and not run.is_done:
-            here += sum(_size(path) for path in folder.glob("checkpoints/*/*.pt"))
+            here += _checkpoints_in(folder)
             network = network_of(settings, run.node, results_dir)
             phase = settings.pretrain_settings(run.node).phase
             largest = max(largest, network.trained_parameters(phase))
+    for one in detectors:
+        if not one.is_done:
+            here += _checkpoints_in(_folder(one, results_dir))
+            largest = max(largest, parameters[one])
     needed = largest * VALUE_BYTES * CHECKPOINT_COPIES * CHECKPOINTS
     source = f"{CHECKPOINTS} of {CHECKPOINT_COPIES} × the weights, while one run is at work"
     return Space("checkpoints", here, max(0, needed - here), "counted", source)
 
 
+def _checkpoints_in(folder: Path) -> int:
+    return sum(_size(path) for path in folder.glob("checkpoints/*/*.pt"))
+
+
+def _folder(one: Detector, results_dir: Path) -> Path:
+    return detector_folder(results_dir, one.encoder, one.detection_set, one.seed)
+
+
 def _features(
     settings: Settings, runs: Sequence[Run], samples: dict[str, SamplePlan], results_dir: Path
-) -> Space:
+) -> list[Space]:
+    if not samples:
+        return []
     nodes = {run.node.name: run.node for run in runs}
     pairs: set[tuple[str, str]] = set()
     protocol: Protocol
@@ -159,7 +234,7 @@ def _features(
             to_come += samples[benchmark].images.value * ORIENTATIONS * width * VALUE_BYTES
     source = f"images × {ORIENTATIONS} orientations × width × {VALUE_BYTES} bytes, each encoder"
     basis = least_sure([plan.images.basis for plan in samples.values()])
-    return Space("features", here, round(to_come), basis, source)
+    return [Space("features", here, round(to_come), basis, source)]
 
 
 def _size(path: Path) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from stradavit.planning.cutouts import SurveyPlan
 from stradavit.planning.known import Basis, least_sure
@@ -16,7 +17,7 @@ from stradavit.planning.work import DEVICE_STAGES, Sample, cutting_s, scoring_wo
 from stradavit.settings import Settings
 from stradavit.settings.evaluation import Protocol
 
-_BY_PAGE = "one thread, as in docs/performance.md"
+BY_PAGE = "one thread, as in docs/performance.md"
 
 # Records whose times are averaged; more would tell no more.
 _AVERAGED = 8
@@ -28,7 +29,7 @@ class JobWork:
 
     Parameters
     ----------
-    stage : name of the protocol, features or cut_part
+    stage : name of the protocol, or of the rule
     device : what the hours are of
     basis, source : of their speed
     """
@@ -41,7 +42,12 @@ class JobWork:
     source: str
 
 
-def cutting_jobs(surveys: Sequence[SurveyPlan], size_px: int, results_dir: Path) -> list[JobWork]:
+def cutting_jobs(
+    surveys: Sequence[SurveyPlan],
+    size_px: int,
+    results_dir: Path,
+    stage: Literal["cut_part", "cut_chips"] = "cut_part",
+) -> list[JobWork]:
     """Parts that have no shard yet."""
     seconds, jobs, bases, sources = 0.0, 0, set[Basis](), set[str]()
     for survey in surveys:
@@ -50,19 +56,19 @@ def cutting_jobs(surveys: Sequence[SurveyPlan], size_px: int, results_dir: Path)
         if not parts:
             continue
         jobs += parts
-        before_s = cutting_seconds(results_dir, survey.name)
+        before_s = cutting_seconds(results_dir, stage, survey.name)
         if before_s and survey.cutouts_here:
             seconds += before_s / survey.cutouts_here * left
             bases.add("measured")
             sources.add(f"its parts that are cut, {survey.name}")
         else:
-            seconds += parts * start_s("cut_part") + cutting_s(left, size_px)
+            seconds += parts * start_s(stage) + cutting_s(left, size_px)
             bases.add("assumed")
-            sources.add(_BY_PAGE)
+            sources.add(BY_PAGE)
     if not jobs:
         return []
     said = "; ".join(sorted(sources))
-    return [JobWork("cut_part", "cpu", jobs, seconds / 3600, least_sure([*bases]), said)]
+    return [JobWork(stage, "cpu", jobs, seconds / 3600, least_sure([*bases]), said)]
 
 
 def scoring_jobs(
@@ -130,7 +136,7 @@ def _row(
         said.append(f"{last.date}, {last.source}{more}")
     if n_assumed:
         lead = f"{n_assumed} of them " if used else ""
-        said.append(f"{lead}{speed}; operations counted" if is_on_device else lead + _BY_PAGE)
+        said.append(f"{lead}{speed}; operations counted" if is_on_device else lead + BY_PAGE)
     basis: Basis = "assumed" if n_assumed else "measured"
     return JobWork(stage, device, len(jobs), seconds / 3600, basis, "; ".join(said))
 

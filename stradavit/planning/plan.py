@@ -7,6 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from stradavit.planning.cutouts import CorpusPlan, SurveyPlan, corpus_plans, survey_plan
+from stradavit.planning.detection_raw import detection_raw
+from stradavit.planning.detection_sets import (
+    DetectionSetPlan,
+    chips_in_use,
+    chips_plan,
+    fields_in_use,
+    set_plan,
+    sets_in_use,
+)
+from stradavit.planning.detector_jobs import cutting_detection_jobs, detector_jobs
+from stradavit.planning.detectors import DetectorCount, count_detectors, detectors
 from stradavit.planning.disk import Space, free_bytes, spaces
 from stradavit.planning.jobs import JobWork, cutting_jobs, scoring_jobs
 from stradavit.planning.raw import Raw, raw_of
@@ -22,7 +33,9 @@ from stradavit.planning.runs import (
 from stradavit.planning.samples import SamplePlan, sample_plan
 from stradavit.planning.speed import Speed, speed_of
 from stradavit.planning.trainings import TrainingWork, training_work
+from stradavit.planning.work import DEVICE_STAGES
 from stradavit.settings import Settings
+from stradavit.settings.sources import ChipsSurvey, MosaicSurvey
 
 
 @dataclass(frozen=True)
@@ -45,10 +58,12 @@ class Plan:
     speed: Speed
     seeds: tuple[int, ...]
     encoders: tuple[RunCount, ...]
+    detectors: tuple[DetectorCount, ...]
     cells: tuple[CellCount, ...]
     surveys: tuple[SurveyPlan, ...]
     corpora: tuple[CorpusPlan, ...]
     benchmarks: tuple[SamplePlan, ...]
+    detection_sets: tuple[DetectionSetPlan, ...]
     trainings: tuple[TrainingWork, ...]
     jobs: tuple[JobWork, ...]
     device_hours: float
@@ -99,10 +114,18 @@ def make_plan(
     results_dir = Path(results_dir)
     speed = speed_of(settings, device, tflops)
     size_px = settings.cutouts.size_px
-    in_use = _surveys_in_use(settings)
-    surveys = {
-        name: survey_plan(name, settings.surveys[name], size_px, results_dir) for name in in_use
+    fields = {
+        name: survey_plan(name, _mosaics(settings, name), size_px, results_dir)
+        for name in dict.fromkeys([*_surveys_in_use(settings), *fields_in_use(settings)])
     }
+    mosaics = {name: fields[name] for name in _surveys_in_use(settings)}
+    sets = {name: set_plan(name, settings, fields, results_dir) for name in sets_in_use(settings)}
+    chips = {}
+    for name in chips_in_use(settings):
+        survey = settings.surveys[name]
+        assert isinstance(survey, ChipsSurvey), "the settings check this"
+        chips[name] = chips_plan(name, survey, sets[survey.detection], size_px, results_dir)
+    surveys = mosaics | chips
     corpora = corpus_plans(settings, surveys, results_dir)
     samples = {
         name: sample_plan(name, benchmark, results_dir)
@@ -110,28 +133,38 @@ def make_plan(
     }
     found = runs(settings, results_dir)
     left = cells_left(settings, found, results_dir)
+    searched = detectors(settings, found, results_dir)
     trainings = training_work(settings, found, corpora, results_dir, speed)
     jobs = [
-        *cutting_jobs([*surveys.values()], size_px, results_dir),
+        *cutting_jobs([*mosaics.values()], size_px, results_dir),
+        *cutting_detection_jobs([*sets.values()]),
+        *cutting_jobs([*chips.values()], size_px, results_dir, "cut_chips"),
         *scoring_jobs(settings, found, left, samples, results_dir, speed),
+        *detector_jobs(settings, searched, sets, results_dir, speed),
     ]
-    raw = raw_of(settings, surveys, samples, found, results_dir)
-    disk = spaces(settings, surveys, samples, raw, found, results_dir)
+    raw = [
+        *raw_of(settings, fields, samples, found, results_dir),
+        *detection_raw(settings, sets, results_dir),
+    ]
+    disk = spaces(settings, surveys, samples, sets, raw, found, searched, results_dir)
     fetched = [item for item in raw if item.is_fetched]
     files_to_fetch = sum(item.files_left for item in fetched)
     has_begun = any(item.files_here for item in fetched)
     is_done = not left and all(run.is_done for run in found)
-    on_device = [job.hours for job in jobs if job.stage in ("features", "finetune")]
+    is_done = is_done and all(one.is_scored for one in searched)
+    on_device = [job.hours for job in jobs if job.stage in DEVICE_STAGES]
     return Plan(
         configfiles=tuple(map(str, configfiles)),
         results=str(results_dir),
         speed=speed,
         seeds=settings.training.seeds,
         encoders=tuple(count_runs(found)),
+        detectors=tuple(count_detectors(searched)),
         cells=tuple(count_cells(settings, left)),
         surveys=tuple(surveys.values()),
         corpora=tuple(corpora.values()),
         benchmarks=tuple(samples.values()),
+        detection_sets=tuple(sets.values()),
         trainings=tuple(trainings),
         jobs=tuple(jobs),
         device_hours=sum(work.device_hours for work in trainings) + sum(on_device),
@@ -148,10 +181,16 @@ def make_plan(
 
 
 def _surveys_in_use(settings: Settings) -> list[str]:
-    """Surveys some corpus of the matrix is made of, in the order of the config."""
+    """Surveys of mosaics that some corpus is made of, in the order of the config."""
     corpora = (*settings.matrix.corpora, *settings.matrix.reduced_corpora)
     wanted = {survey for name in corpora for survey in settings.corpus(name).surveys}
     return [name for name in settings.surveys if name in wanted]
+
+
+def _mosaics(settings: Settings, name: str) -> MosaicSurvey:
+    survey = settings.surveys[name]
+    assert not isinstance(survey, ChipsSurvey), "the settings check this"
+    return survey
 
 
 def _next(

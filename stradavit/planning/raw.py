@@ -25,6 +25,7 @@ from stradavit.settings.sources import (
     ArchiveBenchmark,
     ArchiveSurvey,
     CasdaSurvey,
+    ChipsSurvey,
     LocalSurvey,
     LotssSurvey,
     MgclsSurvey,
@@ -73,11 +74,14 @@ def raw_of(
     runs: Sequence[Run],
     results_dir: Path,
 ) -> list[Raw]:
-    """Every entry whose files are copied or drawn into the results; local ones stay in place."""
+    """Every entry whose files are copied or drawn into the results; local ones stay in place.
+
+    Those of detection sets are in `stradavit.planning.detection_raw`.
+    """
     found = []
     for name, plan in surveys.items():
         survey = settings.surveys[name]
-        if not isinstance(survey, LocalSurvey):
+        if not isinstance(survey, LocalSurvey | ChipsSurvey):
             found.append(_of_survey(name, survey, plan, results_dir))
     for name, benchmark in settings.benchmarks.items():
         if isinstance(benchmark, ArchiveBenchmark):
@@ -137,7 +141,7 @@ def _product_bytes(survey: CopiedSurvey) -> int:
 def _acquired(name: str, survey: CopiedSurvey, results_dir: Path) -> dict[str, int]:
     """Bytes of the products that have come; 0 if a ledger names one that was deleted since."""
     folder = results_dir / "raw" / name
-    here = _in_journal(folder / "files")
+    here = in_journal(folder / "files")
     for part in range(survey.parts):
         path = folder / f"{part}.csv"
         if not path.is_file():
@@ -158,7 +162,7 @@ def _of_benchmark(
     name: str, plan: SamplePlan, n_files: int, expected: Known, results_dir: Path
 ) -> Raw:
     folder = results_dir / "raw" / name / "files"
-    here = _in_journal(folder)
+    here = in_journal(folder)
     is_fetched = expected.basis == "published"
     if not is_fetched and folder.is_dir():
         here = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
@@ -194,7 +198,7 @@ def _is_in_cache(encoder: HubEncoder) -> bool:
     return isinstance(found, str)
 
 
-def _in_journal(folder: Path) -> dict[str, int]:
+def in_journal(folder: Path) -> dict[str, int]:
     """Bytes of each file that came whole into a folder."""
     path = folder / ".journal.jsonl"
     if not path.is_file():

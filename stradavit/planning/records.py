@@ -95,7 +95,7 @@ def training_records(settings: Settings, results_dir: Path) -> list[TrainingReco
     for path in (results_dir / "encoders").glob("*/metrics.jsonl"):
         rate, about = _rate(path), _settings_of(settings, path.parent)
         network = _network_of(settings, path.parent, results_dir)
-        told = _told(results_dir, "pretrain_*", path.parent.name, _TRAINING)
+        told = told_in_log(results_dir, "pretrain_*", path.parent.name, _TRAINING)
         if rate is None or about is None or network is None or told is None:
             continue
         records.append(
@@ -106,8 +106,8 @@ def training_records(settings: Settings, results_dir: Path) -> list[TrainingReco
                 told["device"],
                 int(told["devices"]) / rate,
                 rate,
-                _shown(path, results_dir),
-                _date(path),
+                shown_path(path, results_dir),
+                date_of(path),
             )
         )
     return sorted(records, key=lambda record: (record.date, record.name), reverse=True)
@@ -121,7 +121,7 @@ def job_records(settings: Settings, results_dir: Path) -> list[JobRecord]:
         for stage, rule in STAGES.items():
             for benchmark, block in settings.benchmarks.items():
                 path = results_dir / "timings" / rule / f"{folder.name}-{benchmark}.tsv"
-                seconds = _seconds(path)
+                seconds = seconds_of_job(path)
                 if network is None or seconds is None:
                     continue
                 found = _job(settings.evaluation, results_dir, stage, folder.name, benchmark)
@@ -130,18 +130,18 @@ def job_records(settings: Settings, results_dir: Path) -> list[JobRecord]:
                 evaluation, images, device = found
                 sample = Sample(images, len(block.classes or ()) or 2)
                 work = scoring_work(stage, evaluation, sample, network)
-                source, date = _shown(path, results_dir), _date(path)
+                source, date = shown_path(path, results_dir), date_of(path)
                 records.append(
                     JobRecord(stage, benchmark, network, device, work, seconds, source, date)
                 )
     return records
 
 
-def cutting_seconds(results_dir: Path, survey: str) -> float:
-    """Seconds all jobs took that cut a part of a survey."""
-    folder = results_dir / "timings" / "cut_part"
+def cutting_seconds(results_dir: Path, rule: str, survey: str) -> float:
+    """Seconds all jobs of a rule took that cut a part of a survey."""
+    folder = results_dir / "timings" / rule
     paths = [p for p in folder.glob(f"{survey}-*.tsv") if p.stem[len(survey) + 1 :].isdecimal()]
-    return sum(_seconds(path) or 0.0 for path in paths)
+    return sum(seconds_of_job(path) or 0.0 for path in paths)
 
 
 def _job(
@@ -149,7 +149,7 @@ def _job(
 ) -> tuple[EvaluationSettings, int, str] | None:
     """With which settings a job ran, on how many images, on which kind of device."""
     if stage == "features":
-        told = _told(results_dir, "features", f"{encoder}-{benchmark}", _FEATURES)
+        told = told_in_log(results_dir, "features", f"{encoder}-{benchmark}", _FEATURES)
         return None if told is None else (now, int(told["images"]), told["device"])
     try:
         content = read_json(results_dir / "metrics" / stage / encoder / f"{benchmark}.json")
@@ -209,7 +209,7 @@ def _network_of(settings: Settings, folder: Path, results_dir: Path) -> Network 
     return found
 
 
-def _told(
+def told_in_log(
     results_dir: Path, rule: str, name: str, pattern: re.Pattern[str]
 ) -> Mapping[str, str] | None:
     """What a job's log says in the line that matches."""
@@ -219,7 +219,7 @@ def _told(
     return None
 
 
-def _seconds(path: Path) -> float | None:
+def seconds_of_job(path: Path) -> float | None:
     """Wall-clock seconds in a benchmark file of Snakemake."""
     try:
         with path.open(newline="", encoding="utf-8") as opened:
@@ -230,7 +230,7 @@ def _seconds(path: Path) -> float | None:
     return found[-1] if is_good else None
 
 
-def _shown(path: Path, results_dir: Path) -> str:
+def shown_path(path: Path, results_dir: Path) -> str:
     return path.relative_to(results_dir).as_posix()
 
 
@@ -238,5 +238,5 @@ def _modified(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _date(path: Path) -> str:
+def date_of(path: Path) -> str:
     return datetime.date.fromtimestamp(_modified(path)).isoformat()

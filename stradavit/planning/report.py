@@ -7,7 +7,15 @@ from stradavit.planning.known import Basis
 from stradavit.planning.plan import Plan
 
 WIDTH = 118
-_STAGES = {"cut_part": "cutting", "features": "features", "finetune": "fine-tuning"}
+_STAGES = {
+    "cut_part": "cutting",
+    "cut_detection": "cutting of detection sets",
+    "cut_chips": "cutting of chips",
+    "features": "features",
+    "finetune": "fine-tuning",
+    "train_detector": "training of detectors",
+    "detect": "detecting",
+}
 _DEVICES = {"cuda": "GPU", "cpu": "processor"}
 
 Row = Sequence[str]
@@ -18,9 +26,11 @@ def as_text(plan: Plan) -> str:
     blocks = [_head(plan)]
     for title, rows in (
         ("Encoders", _encoders(plan)),
+        ("Detectors", _detectors(plan)),
         ("Cells", _cells(plan)),
         ("Cutouts", _cutouts(plan)),
         ("Labelled images", _images(plan)),
+        ("Detection sets", _detection_sets(plan)),
         ("Training that is left", _trainings(plan)),
         ("Other jobs that are left", _jobs(plan)),
         ("Disk", _disk(plan)),
@@ -59,8 +69,11 @@ def _head(plan: Plan) -> str:
         total = f"{time_text(plan.device_hours + plan.processor_hours)} of a processor"
     n_left = sum(row.left for row in plan.encoders if row.kind != "start")
     n_cells = sum(row.left for row in plan.cells)
+    things = [f"{n_left:,} trainings"]
+    if plan.detectors:
+        things.append(f"{sum(row.wanted - row.scored for row in plan.detectors):,} detectors")
     text = (
-        f"{n_left:,} trainings and {n_cells:,} cells are left: {total}, one job after the other; "
+        f"{', '.join(things)} and {n_cells:,} cells are left: {total}, one job after the other; "
         f"{size_text(plan.bytes_to_come)} of disk; {size_text(plan.bytes_to_fetch)} to fetch. "
         f"Where nothing was measured, a {device} is taken to do {speed} (--tflops)."
     )
@@ -80,6 +93,13 @@ def _encoders(plan: Plan) -> Iterator[Row]:
         *(f"{sum(getattr(row, key) for row in runs):,}" for key in ("wanted", "done", "left")),
         f"seed{'s' * (len(plan.seeds) > 1)} {seeds}",
     )
+
+
+def _detectors(plan: Plan) -> Iterator[Row]:
+    yield "", "wanted", "trained", "scored", ""
+    for row in plan.detectors:
+        note = f"{row.outdated} made by other settings" if row.outdated else ""
+        yield row.detection_set, f"{row.wanted:,}", f"{row.trained:,}", f"{row.scored:,}", note
 
 
 def _cells(plan: Plan) -> Iterator[Row]:
@@ -111,10 +131,18 @@ def _images(plan: Plan) -> Iterator[Row]:
         yield sample.name, f"{known.value:,.0f}", _from(known.basis, known.source)
 
 
+def _detection_sets(plan: Plan) -> Iterator[Row]:
+    yield "", "train", "val", "test", ""
+    for found in plan.detection_sets:
+        counts = (f"{n:,}" for n in (found.train, found.val, found.test))
+        yield found.name, *counts, _from(found.basis, found.source)
+
+
 def _trainings(plan: Plan) -> Iterator[Row]:
     yield "", "runs", "updates a run", "cutouts a run", "time", "speed from"
-    several = len({work.corpus for work in plan.trainings}) > 1
+    corpora = {(work.kind == "chips", work.corpus) for work in plan.trainings}
     for work in plan.trainings:
+        several = sum(of_chips == (work.kind == "chips") for of_chips, _ in corpora) > 1
         name = f"{work.title}, {work.corpus}" if several else work.title
         source = _from(work.basis, work.source)
         if work.resumed:

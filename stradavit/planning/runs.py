@@ -19,6 +19,7 @@ KINDS = {
     "two_stage": "two-stage",
     "dinov2": "DINOv2",
     "leave_out": "leave-one-out",
+    "chips": "masked autoencoders of chips",
 }
 """What the rows of the plan are called; all but the first are trainings."""
 
@@ -74,6 +75,8 @@ def kind_of(settings: Settings, node: EncoderNode) -> str:
         return "start"
     if node.corpus in settings.matrix.reduced_corpora:
         return "leave_out"
+    if node.corpus is not None and settings.is_of_chips(node.corpus):
+        return "chips"
     # As `Settings.pretrain_settings` tells them apart.
     if node.branch == "contrastive" and node.start in settings.matrix.dinov2.starts:
         return "dinov2"
@@ -96,7 +99,7 @@ def runs(settings: Settings, results_dir: Path) -> list[Run]:
             kind_of(settings, node),
             is_done=is_current,
             is_outdated=is_whole and not is_current,
-            updates_done=0 if is_whole else _checkpoint(folder, wanted),
+            updates_done=0 if is_whole else checkpoint_updates(folder, wanted),
         )
     return list(found.values())
 
@@ -163,7 +166,7 @@ def _is_made_by(folder: Path, node: EncoderNode, wanted: dict[str, Any]) -> bool
     return not isinstance(identity, dict) or identity.get("settings") == wanted
 
 
-def _checkpoint(folder: Path, wanted: dict[str, Any]) -> int:
+def checkpoint_updates(folder: Path, wanted: dict[str, Any]) -> int:
     """Updates of the newest checkpoint made by these settings; 0 if there is none."""
     updates = [0]
     for identity_path in folder.glob("checkpoints/*/identity.json"):

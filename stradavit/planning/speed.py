@@ -14,7 +14,16 @@ ASSUMED_TFLOPS = {"cuda": 400.0, "cpu": 0.04}
 
 # Seconds until a job of a stage has started its interpreter and read its modules, see the default
 # run in docs/performance.md.
-_START_S = {"cut_part": 1.5, "pretrain": 3.0, "features": 3.0, "finetune": 3.0}
+_START_S = {
+    "cut_part": 1.5,
+    "cut_chips": 1.5,
+    "cut_detection": 1.5,
+    "pretrain": 3.0,
+    "features": 3.0,
+    "finetune": 3.0,
+    "train_detector": 5.0,
+    "detect": 5.0,
+}
 _START_OF_OTHERS_S = 0.5
 
 

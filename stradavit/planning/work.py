@@ -16,7 +16,7 @@ ORIENTATIONS = 8
 VIEWS = 2
 BACKWARD = 3  # forward and backward, in forward passes
 
-DEVICE_STAGES = ("features", "finetune")
+DEVICE_STAGES = ("features", "finetune", "train_detector", "detect")
 """Stages whose work is operations on the device; that of the others is seconds of a processor."""
 
 # Of the linear layer in `stradavit.evaluation.probe`, on one processor thread: an update of any

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from stradavit.acquire.archives import doctor as doctor_module
+from stradavit.acquire.archives import sardet
 from stradavit.acquire.archives.credentials import OPAL_PASSWORD, OPAL_USER
 from stradavit.acquire.archives.doctor import Finding, doctor, examine
 from stradavit.acquire.archives.hub import fetch_model
 from stradavit.acquire.archives.mirabest_releases import RELEASES
+from stradavit.acquire.archives.sdc1 import FULL_SHARES
 from stradavit.acquire.archives.source_contact import HORTON, sardet_questions
 from stradavit.acquire.transfer.web import Web
 from stradavit.settings import Settings
@@ -28,7 +30,7 @@ from stradavit.settings.sources import SDC1_SHARES
 from .fake_casda import PASSWORD, USER, FakeCasda, Image, fits_image
 from .fake_first import first
 from .fake_hub import COMMIT, MODEL, TOKEN, FakeHub, safetensors
-from .fake_kaggle import FakeKaggle
+from .fake_kaggle import FakeKaggle, members
 from .fake_lotss import FakeLotss
 from .fake_lotss_cutouts import lotss_cutouts
 from .fake_mgcls import FakeMgcls
@@ -391,3 +393,117 @@ def test_what_is_not_as_described(
     assert finding.state == state
     assert words in finding.answer
     assert finding.remedy or state == "note" or "FITS" in finding.answer
+
+
+# -- detection ------------------------------------------------------------------------------------
+
+TRUTH = "True_560_v2.txt"
+
+
+def with_set(world: World, block: dict[str, Any], **urls: str) -> Settings:
+    """Settings with one detection set, which a scratch encoder is compared on."""
+    settings = world.settings(("surveys.sdc1", "encoders.vit")).model_dump(mode="json")
+    settings["detection"]["sets"] = {"boxes": {"table": "sar"} | block}
+    settings["matrix"]["detection"] = {"boxes": {"baselines": ["vit"]}}
+    settings["archives"]["urls"] |= urls
+    return Settings.parse(settings)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of three pictures."""
+    for name, body in members().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(body)
+    return tmp_path / "SARDet_100K"
+
+
+def said_of_copy(world: World, copy: Path, **more: Any) -> Finding:
+    settings = with_set(world, {"source": "coco", "path": str(copy)} | more)
+    return found(settings)["detection.sets.boxes", "copy on this disk"]
+
+
+def test_a_copy_is_looked_through(world: World, copy: Path) -> None:
+    finding = said_of_copy(world, copy)
+    assert (finding.state, finding.answer) == (
+        "good",
+        f"{copy}: 1 train, 1 val, 1 test images, 18 boxes; every picture is there",
+    )
+    finding = said_of_copy(world, copy, classes=["ship", "submarine"])
+    assert finding.state == "fault"
+    assert finding.answer.startswith(f"{copy}: has no category 'submarine'; its categories are")
+    assert finding.remedy == "Correct detection.sets.boxes.classes."
+    (copy / "JPEGImages" / "val" / "0001.png").unlink()
+    finding = said_of_copy(world, copy)
+    assert finding.state == "fault"
+    assert "lacks 1 of the 1 images of val.json" in finding.answer
+    # Splits that are not read need not be whole.
+    assert said_of_copy(world, copy, splits=["train", "test"]).state == "good"
+
+
+def test_a_copy_of_sardet_is_compared_with_what_is_published(
+    world: World, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sardet, "IMAGES", dict.fromkeys(("train", "val", "test"), 1))
+    monkeypatch.setattr(sardet, "BOXES", dict.fromkeys(("train", "val", "test"), 6))
+    finding = said_of_copy(world, copy)
+    assert finding.state == "good"
+    assert finding.answer.endswith("every picture is there, as published")
+    sardet.BOXES["val"] = 7
+    finding = said_of_copy(world, copy)
+    assert finding.state == "note"
+    assert finding.answer.endswith("; val: has 6 boxes; published are 7")
+
+
+def test_a_set_that_nothing_is_compared_on_is_not_looked_at(world: World, copy: Path) -> None:
+    settings = with_set(world, {"source": "coco", "path": str(copy / "nowhere")})
+    assert {one.state for one in examine(settings) if "sets" in one.subject} == {"fault"}
+    unused = settings.model_dump(mode="json")
+    unused["matrix"]["detection"] = {}
+    assert not [one for one in examine(Settings.parse(unused)) if "sets" in one.subject]
+    # Chips are made of it.
+    unused["surveys"]["chips"] = {"source": "chips", "detection": "boxes"}
+    assert [one for one in examine(Settings.parse(unused)) if "sets" in one.subject]
+
+
+def test_sardet_is_asked_for_until_it_is_here(world: World, tmp_path: Path) -> None:
+    with Loopback(FakeKaggle()) as server:
+        settings = with_set(world, {"source": "sardet"}, kaggle=server.url)
+        finding = found(settings)["detection.sets.boxes", "version at Kaggle"]
+        assert finding.answer.endswith("has the version 3")
+        server.app = lambda request: Reply(503)
+        finding = found(settings)["detection.sets.boxes", "version at Kaggle"]
+        assert finding.state == "fault"
+        folder = tmp_path / "results" / "raw" / "boxes"
+        folder.mkdir(parents=True)
+        (folder / "sources.json").write_text("{}")
+        assert not [one for one in examine(settings) if "sets" in one.subject]
+
+
+def test_truth_must_be_within_reach_as_images_are(world: World, tmp_path: Path) -> None:
+    block = {"source": "truth", "survey": "sdc1"}
+    subject, question = "detection.sets.boxes", f"share of {TRUTH}"
+    images = {SDC1_SHARES[SDC1_IMAGE]: (SDC1_IMAGE, b"x" * 28800)}
+    world.servers["sdc1"].app = FakeSdc1(images | {FULL_SHARES[TRUTH]: (TRUTH, b"1 2 3")})
+    finding = found(with_set(world, block))[subject, question]
+    assert (finding.state, finding.answer, finding.bytes) == ("good", "5 bytes", 5)
+
+    world.servers["sdc1"].app = FakeSdc1(images)
+    told = found(with_set(world, block))
+    assert told["surveys.sdc1", f"share of {SDC1_IMAGE}"].state == "good"
+    assert told[subject, question].answer == "status 404 and a page"
+    assert told[subject, question].remedy.endswith("name it in detection.sets.boxes.truth.")
+
+    # A catalogue on this disk is not asked for.
+    path = tmp_path / "truth.txt"
+    settings = with_set(world, block | {"truth": {SDC1_IMAGE: str(path)}})
+    finding = found(settings)[subject, f"truth of {SDC1_IMAGE}"]
+    assert (finding.state, finding.answer) == ("fault", f"{path} is no file")
+    assert finding.remedy == "Correct detection.sets.boxes.truth."
+    path.write_text("1 2 3")
+    told = found(settings)
+    assert told[subject, f"truth of {SDC1_IMAGE}"].answer == f"{path} is there"
+    assert (subject, question) not in told
+
+    # Drawn mosaics have theirs beside them.
+    assert not [s for s, _ in found(with_set(world, block | {"survey": "drawn"})) if s == subject]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from stradavit.acquire.archives import kaggle
 from stradavit.acquire.archives.contact import Questions, Said, State, size_text
+from stradavit.acquire.archives.detection_contact import detection_visits
 from stradavit.acquire.archives.hub_api import HubWeb
 from stradavit.acquire.archives.source_contact import (
     horton_questions,
@@ -134,7 +135,7 @@ def visits(settings: Settings) -> list[Visit]:
             kept = Path("results/encoders") / node.name / ".hub"
             questions = partial(hub_questions, encoder, hub=urls.hub, kept=kept)
             planned.append((f"encoders.{name}", questions))
-    return planned
+    return [*planned, *detection_visits(settings)]
 
 
 def ask_all(planned: Sequence[Visit], archives: ArchiveSettings) -> list[Finding]:

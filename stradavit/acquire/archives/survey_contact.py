@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 from stradavit.acquire.archives import casda, lotss, mgcls, sdc1
 from stradavit.acquire.archives.casda_links import check_login, link_of
@@ -146,27 +147,34 @@ def sdc1_questions(survey: Sdc1Survey, web: Web, urls: ArchiveUrls) -> Questions
     """The size behind each share; nothing else is published."""
     listed = sdc1.list_products(survey, web, urls)
     rows = [ManifestRow(item.product, 0, item.location, item.bytes) for item in listed]
+    remedy = (
+        "The share may have been withdrawn: look up the data challenge's page, and correct "
+        "`shares` of the survey."
+    )
     for row, remote in zip(rows, sdc1.remotes(survey, web, urls, rows), strict=True):
+        ask = partial(said_of_share, web, remote.url, row.bytes, remedy)
+        yield f"share of {row.product}", ask
 
-        def share(row: ManifestRow = row, url: str = remote.url) -> Said:
-            answer = web.answer("HEAD", url)
-            length = answer.headers.get("content-length", "")
-            is_page = "html" in answer.headers.get("content-type", "")
-            if answer.status != 200 or is_page or not length.isdecimal():
-                what = "a page" if is_page else f"the length {length!r}"
-                return Said(
-                    f"status {answer.status} and {what}",
-                    "fault",
-                    "The share may have been withdrawn: look up the data challenge's page, and "
-                    "correct `shares` of the survey.",
-                )
-            if row.bytes is not None and int(length) != row.bytes:
-                return Said(
-                    f"{int(length):,} bytes; {row.bytes:,} are expected",
-                    "fault",
-                    "The share holds another file: correct `shares`, or `bytes` if it is right.",
-                    int(length),
-                )
-            return Said(f"{int(length):,} bytes", bytes=int(length))
 
-        yield f"share of {row.product}", share
+def said_of_share(web: Web, url: str, expected: int | None, remedy: str) -> Said:
+    """Whether a share of SDC1 has a file, and one of the expected size.
+
+    Parameters
+    ----------
+    expected : bytes, if that is known
+    remedy : what to do if there is no file
+    """
+    answer = web.answer("HEAD", url)
+    length = answer.headers.get("content-length", "")
+    is_page = "html" in answer.headers.get("content-type", "")
+    if answer.status != 200 or is_page or not length.isdecimal():
+        what = "a page" if is_page else f"the length {length!r}"
+        return Said(f"status {answer.status} and {what}", "fault", remedy)
+    if expected is not None and int(length) != expected:
+        return Said(
+            f"{int(length):,} bytes; {expected:,} are expected",
+            "fault",
+            "The share holds another file: correct `shares`, or `bytes` if it is right.",
+            int(length),
+        )
+    return Said(f"{int(length):,} bytes", bytes=int(length))

@@ -80,7 +80,7 @@ def test_what_is_done_is_subtracted(read: Read, plan: MakePlan, tmp_path: Path) 
             path.write_text("{}")
     after = plan(settings)
     assert done(after) == {
-        kind: (wanted, wanted if kind in ("start", "reconstruction") else 0)
+        kind: (wanted, wanted if kind in ("start", "reconstruction", "chips") else 0)
         for kind, (wanted, _) in done(before).items()
     }
     assert {work.kind for work in after.trainings} == {"contrastive", "two_stage"}

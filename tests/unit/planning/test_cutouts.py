@@ -94,10 +94,11 @@ def test_a_corpus_that_is_here_is_counted(read: Read, plan: MakePlan, tmp_path: 
     path = results / "corpora" / "all.h5"
     names = settings.corpora["all"].surveys
     write_corpus(path, [shard], [np.arange(7)], {name: {"kept": 1} for name in names[1:]})
-    (other,) = corpus_plans(settings, surveys, results).values()
-    assert not other.is_here  # of other surveys
+    corpora = corpus_plans(settings, surveys, results)
+    assert list(corpora) == ["all", "chips"]
+    assert not corpora["all"].is_here  # of other surveys
     write_corpus(path, [shard], [np.arange(7)], {name: {"kept": 1} for name in names})
-    (corpus,) = corpus_plans(settings, surveys, results).values()
+    corpus = corpus_plans(settings, surveys, results)["all"]
     assert corpus.is_here
     assert (corpus.cutouts.value, corpus.cutouts.basis) == (7, "counted")
     # The plan says before anything starts what training would say after cutting.
@@ -175,8 +176,10 @@ def test_local_surveys_and_tables_are_counted(read: Read, plan: MakePlan, tmp_pa
     assert {item.name for item in found.raw} == {
         "surveys.mgcls",
         "surveys.askap",
+        "surveys.sdc1_field",
         "benchmarks.lotss_dr2",
         "benchmarks.rgz_dr1",
+        "detection.sets.sar",
     }
 
 

@@ -75,6 +75,12 @@ def test_the_text_has_the_numbers_of_the_json(paper_plan: tuple[str, dict[str, A
         assert (
             number(table(text, "Labelled images")[sample["name"]][0]) == (sample["images"]["value"])
         )
+    for row in found["detectors"]:
+        shown = list(map(number, table(text, "Detectors")[row["detection_set"]][:3]))
+        assert shown == [row["wanted"], row["trained"], row["scored"]]
+    for images in found["detection_sets"]:
+        shown = list(map(number, table(text, "Detection sets")[images["name"]][:3]))
+        assert shown == [images["train"], images["val"], images["test"]]
     trainings = table(text, "Training that is left")
     for work in found["trainings"]:
         runs_left, updates, cutouts_of_run, hours, source = trainings[work["title"]]
@@ -85,7 +91,8 @@ def test_the_text_has_the_numbers_of_the_json(paper_plan: tuple[str, dict[str, A
     jobs = list(table(text, "Other jobs that are left").values())
     for work, columns in zip(found["jobs"], jobs, strict=True):
         assert number(columns[0]) == work["jobs"]
-        assert number(columns[1]) == pytest.approx(work["hours"], rel=0.05)
+        # To two digits, but whole seconds.
+        assert number(columns[1]) == pytest.approx(work["hours"], rel=0.05, abs=0.5 / 3600)
     disk = table(text, "Disk")
     for space in found["disk"]:
         here, to_come = map(number, disk[space["title"]][:2])
@@ -108,7 +115,8 @@ def test_sums_are_those_of_their_rows(paper_plan: tuple[str, dict[str, Any]]) ->
     assert found["bytes_to_come"] == sum(space["to_come"] for space in found["disk"])
     assert found["files_to_fetch"] == sum(item["files_left"] for item in found["raw"])
     assert found["bytes_to_fetch"] == sum(item["bytes_left"] for item in found["raw"])
-    assert f"32 trainings and {sum(c['left'] for c in found['cells'])} cells are left" in text
+    n_cells = sum(cell["left"] for cell in found["cells"])
+    assert f"32 trainings, 3 detectors and {n_cells} cells are left" in text
     said = (time_text(found["device_hours"]), size_text(found["bytes_to_come"]))
     assert all(" ".join(text.split()).count(words) for words in said)
     assert found["is_short_of_disk"] is (found["bytes_to_come"] > found["bytes_free"])
