@@ -16,6 +16,7 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/cutouts.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/detect.smk"
 include: "workflow/rules/paper.smk"
 
 
@@ -26,7 +27,9 @@ wildcard_constraints:
     survey=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     benchmark=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     corpus=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    detection=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     part=r"\d+",
+    seed=r"\d+",
     encoder=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     protocol=r"[a-z_]+",
 

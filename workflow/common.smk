@@ -7,10 +7,14 @@ from pathlib import Path
 
 from stradavit.acquire.local import survey_files as find_files
 from stradavit.provenance import imported_files
-from stradavit.settings.sources import ArchiveBenchmark, ArchiveSurvey
+from stradavit.settings.detection import CocoSet, TruthSet
+from stradavit.settings.sources import ArchiveBenchmark, ArchiveSurvey, ChipsSurvey
 
 NODES = SETTINGS.nodes()
 CELLS = SETTINGS.cells()
+SETS = SETTINGS.detection.sets
+CHIPS = [name for name, s in SETTINGS.surveys.items() if isinstance(s, ChipsSurvey)]
+MOSAICS = [name for name in SETTINGS.surveys if name not in CHIPS]
 
 YARDSTICKS = (
     "knn-pixels",
@@ -179,13 +183,19 @@ def corpus_guards(wildcards):
     """Labelled cutouts whose sky the corpus must leave out."""
     return [
         f"results/benchmarks/{name}.h5" for name in SETTINGS.guards(wildcards.corpus)
+    ] + [
+        f"results/detection/{name}.h5"
+        for name in SETTINGS.detection_guards(wildcards.corpus)
     ]
 
 
 def guard_radii(wildcards):
-    """Guard radius of each guarded benchmark in arcmin."""
+    """Guard radius of each guarded benchmark in arcmin; held-out tiles guard themselves."""
     names = SETTINGS.guards(wildcards.corpus)
-    return json.dumps({name: SETTINGS.benchmarks[name].guard_arcmin for name in names})
+    radii = {name: SETTINGS.benchmarks[name].guard_arcmin for name in names}
+    return json.dumps(
+        radii | dict.fromkeys(SETTINGS.detection_guards(wildcards.corpus), 0.0)
+    )
 
 
 # -- pretrain and evaluate ----------------------------------------------------------------------
@@ -224,8 +234,79 @@ def evaluation_of(*blocks, without=()):
 
 def encoders_of(*branches):
     """A wildcard constraint that admits the encoders of these branches of the matrix."""
-    names = [name for name, node in NODES.items() if node.branch in branches]
+    return names_of([name for name, node in NODES.items() if node.branch in branches])
+
+
+def names_of(names):
+    """A wildcard constraint that admits these names alone."""
     return "|".join(map(re.escape, names)) if names else "(?!)"
+
+
+# -- detect -------------------------------------------------------------------------------------
+
+
+def detection_source(wildcards):
+    """What decides which images a detection set has."""
+    return dump(SETS[wildcards.detection], "title", "scored", "classes")
+
+
+def detection_cutting(wildcards):
+    """How the images of a detection set are prepared."""
+    return dump(SETS[wildcards.detection], "title", "scored")
+
+
+def detection_files(wildcards):
+    """Annotations and catalogues on this disk, so that a change in them is noticed."""
+    block = SETS[wildcards.detection]
+    if isinstance(block, CocoSet):
+        return [
+            str(path) for path in sorted(Path(block.path).glob("**/Annotations/*.json"))
+        ]
+    if isinstance(block, TruthSet) and block.truth:
+        return list(block.truth.values())
+    return []
+
+
+def detection_ledgers(wildcards):
+    """Ledgers of the survey whose truth it is."""
+    block = SETS[wildcards.detection]
+    if not isinstance(block, TruthSet):
+        return []
+    parts = SETTINGS.surveys[block.survey].parts
+    return [f"results/raw/{block.survey}/{part}.csv" for part in range(parts)]
+
+
+def detection_downloads(wildcards):
+    """A truth catalogue may have to be asked for."""
+    block = SETS[wildcards.detection]
+    if not isinstance(block, TruthSet):
+        return 0
+    return int(is_fetched(SETTINGS.surveys[block.survey]) and not block.truth)
+
+
+def chips_images(wildcards):
+    """The detection set whose pictures a survey of chips takes."""
+    return f"results/detection/{SETTINGS.surveys[wildcards.survey].detection}.h5"
+
+
+def chips_splits(wildcards):
+    """The splits it takes them from."""
+    return list(SETTINGS.surveys[wildcards.survey].splits)
+
+
+def chips_parts(wildcards):
+    """Shards it is divided into."""
+    return SETTINGS.surveys[wildcards.survey].parts
+
+
+def detector_run(wildcards):
+    """All that decides a detector's weights, besides encoder and images."""
+    return SETTINGS.detector_run(int(wildcards.seed)).to_json()
+
+
+def scored_split(wildcards):
+    """The split that tables show."""
+    return SETS[wildcards.detection].scored
 
 
 # -- paper --------------------------------------------------------------------------------------
@@ -239,9 +320,29 @@ def metrics(wildcards):
     ]
 
 
+def detection_metrics(wildcards):
+    """Every training of a detector the config's matrix asks for."""
+    return [
+        f"results/metrics/detection/{encoder}/{name}/s{seed}.json"
+        for encoder, name, seed in SETTINGS.detection_cells()
+    ]
+
+
+def detection_images(wildcards):
+    """Images and boxes of the detection sets that are compared on, or give chips."""
+    return [f"results/detection/{name}.h5" for name in SETTINGS.used_detection_sets()]
+
+
+def chips_encoders(wildcards):
+    """Encoders pretrained on chips."""
+    corpora = SETTINGS.matrix.chips.corpora
+    return [weights(name) for name, node in NODES.items() if node.corpus in corpora]
+
+
 def paper_corpora(wildcards):
     """Corpora the matrix trains on, those without a survey too."""
-    names = [*SETTINGS.matrix.corpora, *SETTINGS.matrix.reduced_corpora]
+    matrix = SETTINGS.matrix
+    names = [*matrix.corpora, *matrix.reduced_corpora, *matrix.chips.corpora]
     return [f"results/corpora/{name}.h5" for name in names]
 
 

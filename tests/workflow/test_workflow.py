@@ -25,12 +25,16 @@ TABLES = (
     "13_two_stage_probe",
     "14_two_stage_finetune",
     "15_deltas",
+    "16_sar_detection",
+    "17_radio_detection",
+    "25_detection_sets",
 )
 
 TRAINING = {"pretrain_reconstruction", "pretrain_contrastive"}
 # What is trained on the recipe of the probe.
 PROBING = {"probe", "label_budget", "published_split"}
 SCORING = {"features", "knn", "finetune"} | PROBING
+DETECTING = {"train_detector", "detect"}
 PAPER = {"tables", "figures"}
 
 
@@ -108,17 +112,37 @@ def test_a_second_call_has_nothing_to_do(done: Path) -> None:
         ),
         ("evaluation: {protocols: [linear_probe, finetune]}", PAPER),
         ("evaluation: {finetune: {learning_rate: 0.0004}}", {"finetune"} | PAPER),
-        ("views: {crops: {tight_side: [0.5, 0.6]}}", TRAINING | SCORING | PAPER),
+        # The detector of the radio sky is trained on the selected model.
+        ("views: {crops: {tight_side: [0.5, 0.6]}}", TRAINING | SCORING | DETECTING | PAPER),
         (
             "training: {contrastive: {temperature: 0.2}}",
-            {"pretrain_contrastive"} | SCORING | PAPER,
+            {"pretrain_contrastive"} | SCORING | DETECTING | PAPER,
         ),
         (
             "views: {contrastive_additional: {noise_sigma: 0.05}}",
-            {"pretrain_contrastive"} | SCORING | PAPER,
+            {"pretrain_contrastive"} | SCORING | DETECTING | PAPER,
+        ),
+        ("training: {chips: {epochs: 3}}", {"pretrain_reconstruction"} | DETECTING | PAPER),
+        (
+            "chip_views: {reconstruction: {flip_probability: 0.4}}",
+            {"pretrain_reconstruction"} | DETECTING | PAPER,
+        ),
+        ("detection: {detector: {window: 4}}", DETECTING | PAPER),
+        ("detection: {training: {epochs: 2}}", DETECTING | PAPER),
+        ("detection: {sets: {sar: {scored: val}}}", {"detect"} | PAPER),
+        (
+            "detection: {sets: {radio: {min_snr: 4}}}",
+            {"acquire_detection", "cut_detection", "cut_corpus"}
+            | TRAINING
+            | SCORING
+            | DETECTING
+            | PAPER,
         ),
         ("surveys: {sdc1: {title: SKA}}", PAPER),
-        ("benchmarks: {mirabest: {guard_arcmin: 3}}", {"cut_corpus"} | TRAINING | SCORING | PAPER),
+        (
+            "benchmarks: {mirabest: {guard_arcmin: 3}}",
+            {"cut_corpus"} | TRAINING | SCORING | DETECTING | PAPER,
+        ),
         ("loader: {workers: 1, checkpoint_every_epochs: 1, prefetch: 3}", set()),
     ],
 )
@@ -170,9 +194,16 @@ matrix:
         # A seed more: a random start of its own, and one of each run.
         (
             "training: {seeds: [42, 43]}",
-            {"acquire_encoder": 1, "pretrain_reconstruction": 1, "pretrain_contrastive": 3}
+            {"acquire_encoder": 1, "pretrain_reconstruction": 2, "pretrain_contrastive": 3}
+            | {"train_detector": 4, "detect": 4}
             | scored(5),
         ),
+        # Another seed of the detector touches nothing before it.
+        (
+            "detection: {training: {seeds: [42, 43]}}",
+            {"train_detector": 4, "detect": 4},
+        ),
+        ("matrix: {detection: {radio: null}}", {"cut_corpus": 1}),
         # A survey less: the selected model and its first stage, of which only the former is scored.
         (
             "matrix: {leave_out: [sdc1]}",

@@ -12,6 +12,8 @@ rule cut_part:
         "results/logs/cut_part/{survey}-{part}.log",
     benchmark:
         "results/timings/cut_part/{survey}-{part}.tsv"
+    wildcard_constraints:
+        survey=names_of(MOSAICS),
     conda:
         "../../envs/data.yaml"
     params:

@@ -5,6 +5,8 @@ rule tables:
     """Every table of the paper that the config's matrix fills, as CSV, Markdown and LaTeX."""
     input:
         metrics=metrics,
+        detection=detection_metrics,
+        images=detection_images,
         corpora=paper_corpora,
         benchmarks=paper_benchmarks,
         leakage=paper_leakage,
@@ -35,8 +37,11 @@ rule figures:
     """Views, pairs, benchmark examples, confusion matrices, training curves."""
     input:
         metrics=metrics,
+        detection=detection_metrics,
+        images=detection_images,
         corpora=paper_corpora,
         benchmarks=paper_benchmarks,
+        chips=chips_encoders,
         code=code("stradavit.paper.figures"),
     output:
         report(
