@@ -260,12 +260,13 @@ def changed(block: Block, default: Block, prefix: str) -> list[str]:
 def test_method_lists_how_the_default_run_differs_from_the_paper() -> None:
     settings = Settings.read(REPOSITORY / "config.yaml")
     ours = []
-    for name in ("cutouts", "views", "training", "evaluation"):
+    for name in ("cutouts", "views", "training", "evaluation", "detection"):
         default = Settings.model_fields[name].get_default()
         ours += changed(getattr(settings, name), default, name)
+    ours.remove("detection.sets")
     page = (REPOSITORY / "docs" / "method.md").read_text()
     _, _, last = page.partition("## The default run is not the paper's")
-    listed = re.findall(r"`((?:cutouts|views|training|evaluation)\.[\w.]+)`", last)
+    listed = re.findall(r"`((?:cutouts|views|training|evaluation|detection)\.[\w.]+)`", last)
     assert sorted(set(listed)) == sorted(ours)
 
 
@@ -315,7 +316,9 @@ def test_readme_lists_the_rules_and_the_tables() -> None:
 
 def test_the_script_of_architecture_recomputes_a_cell(tmp_path: Path) -> None:
     overlay = tmp_path / "seeds.yaml"
-    overlay.write_text("training: {seeds: [42, 43]}")
+    overlay.write_text(
+        "{training: {seeds: [42, 43]}, matrix: {detection: {sar: null, radio: null}}}"
+    )
     settings = Settings.read(REPOSITORY / "config.yaml", overlay)
     write_all_metrics(settings, tmp_path / "results")
     rng = np.random.default_rng(7)
