@@ -187,5 +187,9 @@ def test_a_dry_run_plans_all_jobs_within_half_a_minute(settings: Settings, workf
         "label_budget": ENCODERS * 3,
         "published_split": ENCODERS,
         "leakage": 3,
+        "acquire_detection": 1,
+        "cut_detection": 1,
+        "train_detector": 3,
+        "detect": 3,
         "tables": 1,
     }
