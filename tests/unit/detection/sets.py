@@ -25,7 +25,7 @@ def scene(
     shape: tuple[int, int] = (64, 64),
 ) -> Scene:
     """A dark image on which each box (x0, y0, x1, y1) is bright; tanks are striped."""
-    rng = np.random.default_rng(sum(map(ord, name)))
+    rng = np.random.default_rng(sum(map(ord, name + split)))
     labels = [0] * len(boxes) if labels is None else labels
     pixels = (0.2 * rng.random(shape)).astype(np.float32)
     for (x0, y0, x1, y1), label in zip(boxes, labels, strict=True):

@@ -284,3 +284,11 @@ def test_lacking_files_and_strange_weights_are_errors(tmp_path: Path) -> None:
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(DataError, match=r"holds no model.safetensors; .* Train it first"):
         load_detector(folder)
+
+
+def test_how_much_is_proposed_and_learned_from_is_set(tmp_path: Path) -> None:
+    model = tiny_detector(tmp_path, proposals=50, sampled_regions=12, max_detections=7)
+    assert [model.rpn._pre_nms_top_n[mode] for mode in ("training", "testing")] == [50, 25]
+    assert [model.rpn._post_nms_top_n[mode] for mode in ("training", "testing")] == [50, 25]
+    assert model.roi_heads.fg_bg_sampler.batch_size_per_image == 12
+    assert model.roi_heads.detections_per_img == 7

@@ -1,5 +1,7 @@
 """What a detector is shown is a function of (seed, epoch, image), and all of it."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -50,6 +52,16 @@ def test_an_image_whose_boxes_are_all_too_small_is_empty(images):
 
 def test_a_side_of_exactly_the_limit_is_learned(images):
     assert lessons_of(images, training(min_side_px=3.0)).n_small == 0
+
+
+def test_pictures_that_a_held_out_split_has_too_are_not_learned(tmp_path):
+    kept, copied, held_out = SCENES[0], SCENES[1], SCENES[7]
+    copies = dataclasses.replace(copied, split="test", name="test/another name")
+    images = DetectionImages(write_set(tmp_path / "set.h5", [kept, copied, copies, held_out]))
+    lessons = lessons_of(images, training())
+    assert (lessons.numbers.tolist(), lessons.n_held_out) == ([0], 1)
+    all_of_them = lessons_of(images, training(skip_held_out=False))
+    assert (all_of_them.numbers.tolist(), all_of_them.n_held_out) == ([0, 1], 0)
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
