@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stradavit.acquire.local import survey_files as find_files
 from stradavit.provenance import imported_files
-from stradavit.settings.detection import CocoSet, TruthSet
+from stradavit.settings.detection import CocoSet, SardetSet, TruthSet
 from stradavit.settings.sources import ArchiveBenchmark, ArchiveSurvey, ChipsSurvey
 
 NODES = SETTINGS.nodes()
@@ -247,12 +247,12 @@ def names_of(names):
 
 def detection_source(wildcards):
     """What decides which images a detection set has."""
-    return dump(SETS[wildcards.detection], "title", "scored", "classes")
+    return dump(SETS[wildcards.detection], "title", "table", "scored", "classes")
 
 
 def detection_cutting(wildcards):
     """How the images of a detection set are prepared."""
-    return dump(SETS[wildcards.detection], "title", "scored")
+    return dump(SETS[wildcards.detection], "title", "table", "scored")
 
 
 def detection_files(wildcards):
@@ -260,7 +260,10 @@ def detection_files(wildcards):
     block = SETS[wildcards.detection]
     if isinstance(block, CocoSet):
         return [
-            str(path) for path in sorted(Path(block.path).glob("**/Annotations/*.json"))
+            str(path)
+            for path in sorted(
+                Path(block.path).expanduser().glob("**/Annotations/*.json")
+            )
         ]
     if isinstance(block, TruthSet) and block.truth:
         return list(block.truth.values())
@@ -276,11 +279,17 @@ def detection_ledgers(wildcards):
     return [f"results/raw/{block.survey}/{part}.csv" for part in range(parts)]
 
 
+def detection_code(wildcards):
+    """Files whose edit acquires a detection set anew."""
+    is_remote = isinstance(SETS[wildcards.detection], SardetSet)
+    return [] if is_remote else code("stradavit.acquire.detection_sets")
+
+
 def detection_downloads(wildcards):
-    """A truth catalogue may have to be asked for."""
+    """Pictures have to be fetched, and a truth catalogue may have to be."""
     block = SETS[wildcards.detection]
     if not isinstance(block, TruthSet):
-        return 0
+        return int(isinstance(block, SardetSet))
     return int(is_fetched(SETTINGS.surveys[block.survey]) and not block.truth)
 
 

@@ -105,9 +105,12 @@ def _find_root(folder: Path) -> Path:
 def _folder_of(file: CocoFile, there: Set[str], pictures: Path, split: str) -> Path:
     """The folder a split's file names are relative to, in which all of them must be."""
     names = [image.name for image in file.images]
+    # The list of files leaves out what lies in linked folders: a second look at what it lacks.
     missing = {
-        pictures: [name for name in names if name not in there],
-        pictures / split: [name for name in names if f"{split}/{name}" not in there],
+        folder: [
+            name for name in names if before + name not in there and not (folder / name).is_file()
+        ]
+        for folder, before in ((pictures, ""), (pictures / split, f"{split}/"))
     }
     folder = min(missing, key=lambda folder: len(missing[folder]))
     if lacking := missing[folder]:

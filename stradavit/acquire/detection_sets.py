@@ -5,7 +5,7 @@
 - `root`, the folder of the copy; `folders`, where the file names of each split begin;
 - `annotations`: path and SHA-256 of the COCO file of each split;
 - `classes`: all names in the order of their ids; `warnings`: what is not as published;
-- `download`: which version was fetched, if it was.
+- `download`: which version was fetched, if it was; `pixels_sha256` of drawn scenes.
 
 Of kind `truth` it has what `stradavit.acquire.truth_sources` says.
 """
@@ -56,8 +56,10 @@ def acquire_detection(
         from stradavit.acquire.simulated.scenes import draw_scenes
 
         folder = Path(out_path).absolute().parent / "files"
-        draw_scenes(block, folder)
+        digest = draw_scenes(block, folder)
         sources = coco_sources(name, find_copy(folder), block.classes)
+        # Annotations stay the same if only the drawing of pixels is edited; the set must not.
+        sources["pixels_sha256"] = digest
     elif isinstance(block, CocoSet):
         copy = find_copy(Path(block.path).expanduser(), block.splits)
         sources = coco_sources(name, copy, block.classes)

@@ -1,6 +1,7 @@
 """Truth catalogues of SDC1 and of mosaics drawn like it: what was put into an image, and where."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +44,8 @@ CODES = (1, 2, 3)
 HEADER_LINES = 60
 # Lines parsed at once: 10 MB of text and numbers. The full catalogues have millions of lines.
 BLOCK_LINES = 20_000
+# Rows have 200 characters; of a file without line ends no more than this is taken for a line.
+LINE_BYTES = 1024
 REMEDY = "Put the whole catalogue there, or delete it and acquire the detection set again."
 
 
@@ -75,15 +78,19 @@ def read_truth(
     blocks = []
     try:
         with path.open("rb") as opened:
-            n_header, width = _layout(path, list(islice(opened, HEADER_LINES)))
+            every = iter(partial(opened.readline, LINE_BYTES), b"")
+            n_header, width = _layout(path, list(islice(every, HEADER_LINES)))
             opened.seek(0)
-            number = 1 + len(list(islice(opened, n_header)))
-            while lines := list(islice(opened, BLOCK_LINES)):
+            every = iter(partial(opened.readline, LINE_BYTES), b"")
+            number = 1 + len(list(islice(every, n_header)))
+            while lines := list(islice(every, BLOCK_LINES)):
                 rows = _rows(path, lines, width, number)
                 blocks.append(rows if keep is None else rows[keep(rows)])
                 number += len(lines)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from error
+    if not blocks:
+        raise DataError(f"{path}: has a header and no rows. {REMEDY}")
     return np.concatenate(blocks)
 
 

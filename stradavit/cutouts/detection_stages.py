@@ -20,6 +20,10 @@ from stradavit.settings.detection import SPLITS, DetectionSet, Split, TruthSet
 
 logger = logging.getLogger(__name__)
 
+# A thinner box has no area: in float32, little enough may remain of it once it is mirrored or
+# resized that a detector cannot be trained on it. torchvision drops proposals below the same.
+LEAST_SIDE_PX = 0.01
+
 
 def cut_detection(
     name: str, block: DetectionSet, cutouts: CutoutSettings, sources_path: Path, out_path: Path
@@ -242,16 +246,16 @@ def _clipped(
 ) -> tuple[float, float, float, float] | None:
     """A box x0, y0, x1, y1 within its image; None, and counted, if nothing is left of it."""
     name = f"{split}/{image.name} box {box.id}"
-    # In float32 as stored: what is thinner than its steps has no area there either.
+    # In float32, as stored.
     corner = np.array([box.x, box.y, box.x + box.width, box.y + box.height]).astype(np.float32)
-    if corner[2] <= corner[0] or corner[3] <= corner[1]:
+    if (corner[2:] - corner[:2]).min() < LEAST_SIDE_PX:
         left_out.note("no_area", split, name)
         return None
     x0, y0, x1, y1 = (float(value) for value in corner)
-    if x0 >= image.nx or y0 >= image.ny or x1 <= 0 or y1 <= 0:
+    inside = max(0.0, x0), max(0.0, y0), min(float(image.nx), x1), min(float(image.ny), y1)
+    if min(inside[2] - inside[0], inside[3] - inside[1]) < LEAST_SIDE_PX:
         left_out.note("outside", split, name)
         return None
-    inside = max(0.0, x0), max(0.0, y0), min(float(image.nx), x1), min(float(image.ny), y1)
     if inside != (x0, y0, x1, y1):
         left_out.note("clipped", split, name)
     return inside

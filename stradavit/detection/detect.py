@@ -97,6 +97,7 @@ def detect(
             "provenance": {
                 "encoder_sha256": meta["encoder_sha256"],
                 "detector_sha256": sha256_of(weight_file(detector_dir)),
+                "detector_code": meta["code"],
                 "set_sha256": sha256_of(set_path),
                 "device": device.type,
             },

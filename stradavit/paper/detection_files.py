@@ -54,6 +54,7 @@ class DetectionMetrics:
         second
     sdc1 : score of the challenge, if its products were scored
     settings, code : what the detector was trained with, and the hash of the code that scored it
+    trained_code : hash of the code that trained it
     """
 
     path: Path
@@ -70,6 +71,7 @@ class DetectionMetrics:
     sdc1: Sdc1Score | None
     settings: dict[str, Any]
     code: str
+    trained_code: str
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _metrics(path: Path, content: dict[str, Any]) -> DetectionMetrics:
         sdc1=None if content["sdc1"] is None else _sdc1(content["sdc1"]),
         settings=dict(content["settings"]),
         code=str(content["code"]),
+        trained_code=str(content["provenance"]["detector_code"]),
     )
 
 

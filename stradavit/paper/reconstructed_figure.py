@@ -109,7 +109,8 @@ def _figure(results: Results, corpus: str, runs: list[EncoderNode]) -> tuple[str
     settings = results.settings
     survey = _survey(settings, corpus)
     images = DetectionImages(results.results_dir / "detection" / f"{survey.detection}.h5")
-    split = _shown_split(images, survey)
+    seen = _seen_splits(settings, corpus, survey.detection)
+    split = _shown_split(images, seen)
     available = images.of_split(split)
     spread = np.unique(np.linspace(0, len(available) - 1, CHIPS).round().astype(np.int64))
     cut = [resized(images.image(n), settings.cutouts.size_px) for n in available[spread].tolist()]
@@ -125,7 +126,7 @@ def _figure(results: Results, corpus: str, runs: list[EncoderNode]) -> tuple[str
         chips = torch.stack([resize(chip, side_px) for chip in cut]).clamp(0.0, 1.0)
         found = reconstruct(mae, preprocessing, chips, phase, seed)
         blocks.append(Block(_title(settings, run, runs), chips[:, 0].numpy(), found))
-    return _caption(settings, corpus, survey, split, phase), _draw(blocks)
+    return _caption(settings, corpus, survey, split, split in seen, phase), _draw(blocks)
 
 
 def _caption(
@@ -133,10 +134,11 @@ def _caption(
     corpus: str,
     survey: ChipsSurvey,
     split: Split,
+    is_seen: bool,
     phase: ReconstructionSettings,
 ) -> str:
     seed = settings.training.seeds[0]
-    known = "which pretraining saw" if split in survey.splits else "which pretraining did not see"
+    known = "which pretraining saw" if is_seen else "which pretraining did not see"
     sentences = [
         f"Masked reconstruction after pretraining on {settings.corpora[corpus].title or corpus} "
         f"(seed {seed}): images of the {split} split of "
@@ -195,9 +197,20 @@ def _survey(settings: Settings, corpus: str) -> ChipsSurvey:
     return survey
 
 
-def _shown_split(images: DetectionImages, survey: ChipsSurvey) -> Split:
+def _seen_splits(settings: Settings, corpus: str, detection: str) -> set[Split]:
+    """Splits of a detection set that any of the surveys of a corpus takes."""
+    surveys = [settings.surveys[name] for name in settings.corpora[corpus].surveys]
+    return {
+        split
+        for survey in surveys
+        if isinstance(survey, ChipsSurvey) and survey.detection == detection
+        for split in survey.splits
+    }
+
+
+def _shown_split(images: DetectionImages, seen: set[Split]) -> Split:
     present = [split for split in SPLITS if len(images.of_split(split))]
-    return next((split for split in present if split not in survey.splits), present[0])
+    return next((split for split in present if split not in seen), present[0])
 
 
 def _load(folder: Path, run: EncoderNode) -> tuple[MaskedAutoencoder, Preprocessing]:

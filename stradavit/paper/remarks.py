@@ -52,7 +52,14 @@ class Remarks:
         ]
         if metrics.code != self._detection_code:
             remarks.append(f"{name} was scored by another version of the code.")
+        if metrics.trained_code != self._detector_code:
+            remarks.append(f"{name}: a detector was trained by another version of the code.")
         return [*remarks, *self._training(run)]
+
+    @cached_property
+    def _detector_code(self) -> str:
+        """Hash of the code that would train a detector now."""
+        return code_hash("stradavit.detection.training")
 
     @cached_property
     def _detection_code(self) -> str:

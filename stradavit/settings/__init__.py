@@ -5,7 +5,7 @@ where bytes come from: rules pass the former as parameters (a change replans) an
 them (a change replans nothing).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -252,12 +252,12 @@ class Settings(Block):
             nodes = [start_node(start, seed, scratch) for seed in seeds]
             rows.append(DetectionRow(self.start_title(start), tuple(dict.fromkeys(nodes))))
         if grid.chips:
-            runs = [n for n in self.nodes().values() if n.corpus in self.matrix.chips.corpora]
-            titles = dict.fromkeys(self._chips_title(node) for node in runs)
-            rows += [
-                DetectionRow(title, tuple(n for n in runs if self._chips_title(n) == title))
-                for title in titles
-            ]
+            # By what they are, not by title: runs that differ in more than the seed are no repeats.
+            runs: dict[EncoderNode, list[EncoderNode]] = {}
+            for run in self.nodes().values():
+                if run.corpus in self.matrix.chips.corpora:
+                    runs.setdefault(replace(run, seed=None), []).append(run)
+            rows += [DetectionRow(self._chips_title(of[0]), tuple(of)) for of in runs.values()]
         if grid.selected:
             nodes = [
                 node
@@ -303,6 +303,6 @@ class Settings(Block):
             words.append(str(node.reconstruction_loss))
         if len(grid.registers) > 1:
             words.append(f"R = {node.registers}")
-        is_scratch = self.scratch_registers[node.start] is not None
-        origin = "" if is_scratch else f" from {self.start_title(node.start)}"
+        scratch = {start for start in grid.starts if self.scratch_registers[start] is not None}
+        origin = "" if scratch == {node.start} else f" from {self.start_title(node.start)}"
         return ", ".join(words) + origin

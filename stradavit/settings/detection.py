@@ -15,9 +15,12 @@ class DetectionSetBase(Block):
     """What all detection sets share."""
 
     title: str | None = Field(None, description="Name in the tables; the key if absent.")
-    table: Literal["sar", "radio"] = Field(description="The table it fills: 16 (sar), 17 (radio).")
+    table: Literal["sar", "radio"] = Field(
+        "sar", description="The table it fills: 16 (sar), 17 (radio)."
+    )
     classes: tuple[str, ...] | None = Field(
         None,
+        min_length=1,
         description="Classes in table order; boxes of others are left out, counted. All if absent.",
     )
     scored: Literal["val", "test"] = Field(
@@ -66,6 +69,7 @@ class TruthSet(DetectionSetBase):
     """Boxes from an SDC1 truth catalogue on the cutouts of a survey."""
 
     source: Literal["truth"]
+    table: Literal["sar", "radio"] = Field("radio", description="As for other sets.")
     survey: str = Field(description="Key of the survey, simulated, local or fetched.")
     products: tuple[str, ...] | None = Field(
         None,

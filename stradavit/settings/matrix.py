@@ -137,6 +137,8 @@ class MatrixSettings(Block):
     @property
     def reduced_corpora(self) -> dict[str, str]:
         """Name of the first corpus without a survey, and the survey, for each in `leave_out`."""
+        if not self.corpora:
+            return {}
         return {f"{self.corpora[0]}-without-{survey}": survey for survey in self.leave_out}
 
     def selected_node(self, corpus: str, seed: int) -> "EncoderNode | None":

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stradavit.settings.detection import TruthSet
+from stradavit.settings.detection import CocoSet, DetectionSet, TruthSet
 from stradavit.settings.encoders import ScratchDinov2Encoder
 from stradavit.settings.sources import ChipsSurvey
 
@@ -27,6 +27,7 @@ def faults_of(settings: "Settings") -> list[str]:
         *_grids(settings),
         *_left_out(settings),
         *_detection(settings),
+        *_repeats(settings),
     ]
 
 
@@ -114,7 +115,9 @@ def _left_out(settings: "Settings") -> Iterator[str]:
         yield from _unknown("matrix.leave_out", matrix.leave_out, known.surveys)
         if matrix.leave_out and len(known.surveys) < 2:
             yield "matrix.leave_out: the first corpus has no other survey"
-    for name, survey in (matrix.reduced_corpora if matrix.corpora else {}).items():
+    if matrix.leave_out and not matrix.corpora:
+        yield "matrix.leave_out: matrix.corpora is empty, so there is nothing to leave them out of"
+    for name, survey in matrix.reduced_corpora.items():
         if name in settings.corpora:
             yield (
                 f"corpora.{name} has the name that matrix.leave_out gives to the first corpus "
@@ -146,5 +149,38 @@ def _detection(settings: "Settings") -> Iterator[str]:
     for name, grid in settings.matrix.detection.items():
         path = f"matrix.detection.{name}"
         yield from _unknown(f"{path}.baselines", grid.baselines, settings.encoders)
-        if grid.selected and settings.matrix.selected_start is None:
-            yield f"{path}.selected: matrix.selected is missing or its branch has no starts"
+        if grid.selected and (
+            settings.matrix.selected_start is None or not settings.matrix.corpora
+        ):
+            yield (
+                f"{path}.selected: matrix.selected is missing, its branch has no starts, or "
+                "matrix.corpora is empty"
+            )
+        if name in sets:
+            yield from _splits(f"detection.sets.{name}", sets[name])
+
+
+def _splits(path: str, block: DetectionSet) -> Iterator[str]:
+    """A detector needs images to learn from and images to be scored on."""
+    if isinstance(block, CocoSet):
+        for split in dict.fromkeys(("train", block.scored)):
+            if split not in block.splits:
+                use = "trained" if split == "train" else "scored"
+                yield f"{path}.splits has no {split!r}, on which detectors are {use}"
+    elif isinstance(block, TruthSet) and block.scored == "val" and not block.val_fraction:
+        yield f"{path}.scored is 'val', of which a val_fraction of 0 leaves no images"
+
+
+def _repeats(settings: "Settings") -> Iterator[str]:
+    """What stands twice in a list would be counted as two."""
+    lists: list[tuple[str, tuple[Any, ...]]] = [
+        ("training.seeds", settings.training.seeds),
+        ("detection.training.seeds", settings.detection.training.seeds),
+        *(
+            (f"detection.sets.{name}.classes", block.classes or ())
+            for name, block in settings.detection.sets.items()
+        ),
+    ]
+    for path, values in lists:
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            yield f"{path} names {twice[0]!r} more than once"

@@ -1,7 +1,9 @@
 """The SAR paper at full scale, and its overlay for small GPUs."""
 
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +84,28 @@ def test_a_dry_run_plans_every_job(workflow: Path) -> None:
         "tables": 1,
         "total": 32,
     }
+
+
+def test_kaggle_is_not_asked_again_after_an_edit_of_our_code() -> None:
+    helpers = runpy.run_path(str(REPOSITORY / "workflow" / "common.smk"), {"SETTINGS": read("sar")})
+    wildcards = SimpleNamespace(detection="sardet")
+    assert helpers["detection_code"](wildcards) == []
+    assert helpers["detection_downloads"](wildcards) == 1
+
+
+def test_edits_of_annotations_are_noticed_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ships" / "Annotations").mkdir(parents=True)
+    annotations = tmp_path / "ships" / "Annotations" / "train.json"
+    annotations.touch()
+    values = read("sar").model_dump(mode="json")
+    values["detection"]["sets"]["sardet"] = {"source": "coco", "table": "sar", "path": "~/ships"}
+    helpers = runpy.run_path(
+        str(REPOSITORY / "workflow" / "common.smk"), {"SETTINGS": Settings.parse(values)}
+    )
+    assert helpers["detection_files"](SimpleNamespace(detection="sardet")) == [str(annotations)]
 
 
 def test_small_gpus_make_the_same_updates() -> None:

@@ -6,7 +6,7 @@ rule acquire_detection:
     input:
         files=detection_files,
         ledgers=detection_ledgers,
-        code=code("stradavit.acquire.detection_sets"),
+        code=detection_code,
     output:
         "results/raw/{detection}/sources.json",
     log:

@@ -5,6 +5,7 @@ noise of few looks, as the multi-look intensity of a distributed target has (Goo
 stored is the amplitude in 8 bits, as in published chips.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,19 @@ class DrawnScene:
         return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
 
 
-def draw_scenes(block: SimulatedScenes, folder: Path) -> None:
+def draw_scenes(block: SimulatedScenes, folder: Path) -> str:
     """Write the pictures and annotations of a set into `folder`, in the layout of SARDet-100K.
 
     Parameters
     ----------
     block : number of scenes of each split, their size, and the seed
     folder : gets `JPEGImages/<split>/<number>.png` and `Annotations/<split>.json`
+
+    Returns
+    -------
+    SHA-256 of all pixels, as hex
     """
+    digest = hashlib.sha256()
     counts = block.images.model_dump()
     for split in SPLITS:
         pictures = folder / "JPEGImages" / split
@@ -78,6 +84,7 @@ def draw_scenes(block: SimulatedScenes, folder: Path) -> None:
             name = f"{number:06d}.png"
             # Half a picture after a crash is harmless: the next call draws all of them again.
             Image.fromarray(scene.pixels).save(pictures / name)
+            digest.update(scene.pixels.tobytes())
             ny, nx = scene.owner.shape
             images.append({"id": number, "file_name": name, "width": nx, "height": ny})
             for target, label in enumerate(scene.labels):
@@ -95,6 +102,7 @@ def draw_scenes(block: SimulatedScenes, folder: Path) -> None:
         categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES, start=1)]
         coco = {"images": images, "annotations": boxes, "categories": categories}
         write_json(folder / "Annotations" / f"{split}.json", coco)
+    return digest.hexdigest()
 
 
 def draw_scene(seed: int, split: str, number: int, side_px: int) -> DrawnScene:

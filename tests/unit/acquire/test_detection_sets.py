@@ -7,6 +7,7 @@ import pytest
 
 from stradavit.acquire.archives import sardet
 from stradavit.acquire.detection_sets import acquire_detection
+from stradavit.acquire.simulated import scenes
 from stradavit.errors import DataError
 from stradavit.files import sha256_of
 from stradavit.settings.detection import CocoSet, SimulatedScenes, SplitCounts
@@ -26,6 +27,7 @@ def test_drawn_scenes_lie_beside_the_sources(tmp_path: Path) -> None:
     sources = acquired(tmp_path)
     root = tmp_path / "files"
     assert sources == {
+        "pixels_sha256": sources["pixels_sha256"],
         "kind": "coco",
         "root": str(root),
         "annotations": {
@@ -41,6 +43,17 @@ def test_drawn_scenes_lie_beside_the_sources(tmp_path: Path) -> None:
     }
     assert len(list(root.glob("JPEGImages/train/*.png"))) == 3
     assert acquired(tmp_path) == sources
+
+
+def test_drawing_other_pixels_is_another_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = acquired(tmp_path)
+    monkeypatch.setattr(scenes, "WHITE", 2 * scenes.WHITE)
+    after = acquired(tmp_path)
+    # All boxes are where they were: without it, `cut_detection` would keep the old pixels.
+    assert after["annotations"] == before["annotations"]
+    assert after["pixels_sha256"] != before["pixels_sha256"]
 
 
 def test_a_copy_stays_where_it_is(tmp_path: Path) -> None:
@@ -66,6 +79,15 @@ def test_a_missing_picture(tmp_path: Path) -> None:
     block = CocoSet(source="coco", table="sar", path=str(tmp_path))
     with pytest.raises(DataError, match=r"lacks 1 of the 1 images of val\.json"):
         acquired(tmp_path / "b", block)
+
+
+def test_pictures_in_linked_folders_are_found(tmp_path: Path) -> None:
+    acquired(tmp_path)
+    pictures = tmp_path / "files" / "JPEGImages"
+    (pictures / "val").rename(tmp_path / "elsewhere")
+    (pictures / "val").symlink_to(tmp_path / "elsewhere")
+    block = CocoSet(source="coco", table="sar", path=str(tmp_path / "files"))
+    assert acquired(tmp_path / "b", block)["folders"]["val"] == str(pictures / "val")
 
 
 def test_only_what_means_to_be_sardet_is_compared_with_it(

@@ -1,5 +1,6 @@
 """Truth catalogues: drawn CSV, archive text with and without prose, and their faults."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,18 @@ def test_a_bad_line_is_named_with_what_it_says(tmp_path: Path, line: bytes, expe
     assert expected in str(raised.value)
 
 
+def test_a_line_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.txt", b"x" * 30_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="none of its first 60 lines"):
+            read_truth(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6
+
+
 def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.txt: none of its first 60 lines .* '<html>'"):
         read_truth(written(tmp_path / "a.txt", b"<html>\n</html>\n"))
@@ -99,6 +112,9 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
         read_truth(written(tmp_path / "b.txt", b""))
     with pytest.raises(DataError, match=r"c.csv, line 1: found 'ID,RA'; expected 'ID,RA \(core\)"):
         read_truth(written(tmp_path / "c.csv", b"ID,RA\n1,2\n"))
+    header = ",".join(TRUTH_COLUMNS).encode() + b"\n"
+    with pytest.raises(DataError, match=r"d.csv: has a header and no rows"):
+        read_truth(written(tmp_path / "d.csv", header))
     with pytest.raises(DataError, match=r"absent.txt: cannot be read"):
         read_truth(tmp_path / "absent.txt")
 

@@ -12,6 +12,7 @@ from stradavit.acquire.detection_sets import acquire_detection
 from stradavit.cutouts.detection_images import DetectionImages
 from stradavit.cutouts.detection_report import describe
 from stradavit.cutouts.detection_stages import check_detection, cut_detection
+from stradavit.detection.inputs import mirror
 from stradavit.errors import DataError
 from stradavit.files import read_json
 from stradavit.settings import CutoutSettings
@@ -91,6 +92,20 @@ def test_boxes_are_corners_clipped_to_their_image(root: Path, tmp_path: Path) ->
     assert images.sources(0) == ["train/1", "train/2", "train/3", "train/7"]
     assert images.boxes(1).tolist() == [[0, 0, 15, 20]]
     assert images.boxes(3).shape == (0, 4)
+
+
+def test_slivers_that_training_could_not_keep_have_no_area(tmp_path: Path) -> None:
+    slivers: list[list[float]] = [[0, 1, 1e-6, 5], [1, 2, 5, 0.009], [-9.99999, 3, 10, 4]]
+    root = tmp_path / "copy"
+    boxes = [box(0, 0, one) for one in [*slivers, [0, 0, 0.02, 5]]]
+    lay_out(root, "train", {"a.png": noise(7, 20, 800)}, boxes)
+    images = cut(tmp_path, coco_set(root, splits=("train",)))
+    np.testing.assert_array_equal(images.boxes(0), np.array([[0, 0, 0.02, 5]], np.float32))
+    # The rest has an area on the other side too, where float32 is coarser.
+    _, ((x0, _, x1, _),) = mirror(images.image(0), images.boxes(0))
+    assert x1 > x0
+    counts = images.report["splits"]["train"]
+    assert (counts["no_area"], counts["outside"]) == (2, 1)
 
 
 def test_the_report_counts_all_that_was_left_out(root: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def detector_dir(tmp_path_factory):
     with torch.no_grad():
         model.roi_heads.box_predictor.cls_score.weight.mul_(50)
     folder = tmp_path_factory.mktemp("detectors") / "s7"
-    meta = {"settings": RUN.model_dump(mode="json"), "encoder_sha256": "ab"}
+    meta = {"settings": RUN.model_dump(mode="json"), "encoder_sha256": "ab", "code": "cd"}
     save_detector(folder, model, meta)
     return folder
 
@@ -69,6 +69,7 @@ def test_metrics_say_what_was_scored(written, set_path, detector_dir):
     assert metrics["provenance"] == {
         "encoder_sha256": "ab",
         "detector_sha256": sha256_of(detector_dir / "model.safetensors"),
+        "detector_code": "cd",
         "set_sha256": sha256_of(set_path),
         "device": "cpu",
     }
@@ -123,7 +124,7 @@ def test_grey_and_rgb_encoders_score_images_of_any_size(channels, precision, set
     encoder_dir = write_encoder(tmp_path / "encoder", channels=channels)
     run = run_settings(precision=precision)
     model = build_detector(encoder_dir, CLASSES, run.detector, run.seed)
-    meta = {"settings": run.model_dump(mode="json"), "encoder_sha256": "ab"}
+    meta = {"settings": run.model_dump(mode="json"), "encoder_sha256": "ab", "code": "cd"}
     save_detector(tmp_path / "detector", model, meta)
     detect(tmp_path / "detector", set_path, "train", NAMES, tmp_path / "m.json", loader())
     metrics = read_json(tmp_path / "m.json")

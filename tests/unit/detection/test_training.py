@@ -164,8 +164,8 @@ def test_what_starts_is_logged(set_path, encoder_dir, tmp_path, caplog):
         train_detector(encoder_dir, set_path, run, NAMES, tmp_path / "run", loader())
     assert (
         "tiny on drawn: cpu in fp32; 5 of 7 training images, 2 empty ones left out, 0 left out "
-        "that other splits have too; 6 boxes of 2 classes, left out 1 under 4 px and 1 crowds; 2 an "
-        "update (1 at once), learning rate 0.0001" in caplog.text
+        "that other splits have too; 6 boxes of 2 classes, left out 1 under 4 px and 1 crowds; 2 "
+        "an update (1 at once), learning rate 0.0001" in caplog.text
     )
     assert "1 epochs of 3 updates, 0 of 3 done" in caplog.text
     assert "warm-up" not in caplog.text

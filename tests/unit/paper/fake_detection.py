@@ -116,7 +116,7 @@ def detection_content(settings: Settings, encoder: str, name: str, seed: int) ->
         "classes": list(CLASSES[name]),
         "settings": settings.detector_run(seed).model_dump(mode="json"),
         "code": code_hash("stradavit.detection.detect"),
-        "provenance": {},
+        "provenance": {"detector_code": code_hash("stradavit.detection.training")},
         "scores": scores,
         "per_class": per_class,
         "n_images": IMAGES[settings.detection.sets[name].scored],

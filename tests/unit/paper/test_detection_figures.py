@@ -239,6 +239,16 @@ def test_held_out_chips_come_first(written: tuple[Settings, Path]) -> None:
     assert "unit variance" not in caption
 
 
+def test_a_second_survey_of_chips_was_seen_too(written: tuple[Settings, Path]) -> None:
+    config = detection_config()
+    config["surveys"]["more"] = config["surveys"]["pictures"] | {"splits": ["val"]}
+    (corpus,) = config["matrix"]["chips"]["corpora"]
+    config["corpora"][corpus]["surveys"].append("more")
+    with house_style():
+        ((_, caption, _),) = reconstructed_figures(Results(Settings.parse(config), written[1]))
+    assert "the test split of Scenes_1, which pretraining did not see" in caption
+
+
 def test_without_held_out_chips_those_of_training_are_shown(tmp_path: Path) -> None:
     config = detection_config()
     config["matrix"]["detection"] = {}

@@ -226,6 +226,7 @@ def test_what_is_out_of_date_is_said(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["settings"]["detector"]["image_px"] = 512
     content["code"] = "0" * 64
+    content["provenance"]["detector_code"] = "1" * 64
     path.write_text(json.dumps(content))
     card = folder / "encoders" / "reconstruction_tiny_net_l2_r0_chips_s2" / "README.md"
     card.write_text('```json\n{"code": "old"}\n```\n')
@@ -233,6 +234,7 @@ def test_what_is_out_of_date_is_said(tmp_path: Path) -> None:
     assert of_encoder(sar, "ImageNet")[0].notes == (
         "Scenes_1: a detector was trained with detector.image_px = 512; the config says 800.",
         "Scenes_1 was scored by another version of the code.",
+        "Scenes_1: a detector was trained by another version of the code.",
     )
     assert of_encoder(sar, "SAR")[0].notes == (
         "The encoder was trained by another version of the code.",

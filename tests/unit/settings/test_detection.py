@@ -41,6 +41,8 @@ detection:
   training: {seeds: [1, 2]}
 """
 
+COCO = {"source": "coco", "path": "/nowhere"}
+
 
 def settings(**overlay: Any) -> Settings:
     return Settings.parse(merge(yaml.safe_load(CONFIG), overlay))
@@ -63,6 +65,18 @@ def test_rows_are_baselines_then_chips_then_the_selected_model() -> None:
     cells = parsed.detection_cells()
     assert len(cells) == len(set(cells)) == (2 + 1 + 2 + 2 + 2 + 2) * 2
     assert {encoder for encoder, _, _ in cells} <= set(parsed.nodes())
+
+
+def test_runs_that_differ_in_their_start_are_rows_of_their_own() -> None:
+    # Both are scratch starts: their runs are no repeats of one another.
+    rows = settings(matrix={"chips": {"starts": ["small", "tiny"]}}).detection_rows("sar")
+    assert [(row.title, [node.name for node in row.nodes]) for row in rows[2:]] == [
+        (
+            f"SAR from {title}",
+            [f"reconstruction_{start}_l2_r0_sar_s{seed}" for seed in (42, 43)],
+        )
+        for start, title in (("small", "small"), ("tiny", "Scratch"))
+    ]
 
 
 def test_starts_of_chips_are_not_scored_on_benchmarks() -> None:
@@ -123,6 +137,33 @@ def test_other_seeds_do_not_touch_a_training() -> None:
             {"detection": {"sets": {"radio": {"test_fraction": 0.5, "val_fraction": 0.5}}}},
             "nothing would be left",
         ),
+        (
+            {"detection": {"sets": {"radio": {"scored": "val", "val_fraction": 0.0}}}},
+            "radio.scored is 'val', of which a val_fraction of 0 leaves no images",
+        ),
+        (
+            {"detection": {"sets": {"sar": COCO | {"splits": ["train", "val"]}}}},
+            "sar.splits has no 'test', on which detectors are scored",
+        ),
+        (
+            {"detection": {"sets": {"sar": COCO | {"splits": ["val", "test"]}}}},
+            "sar.splits has no 'train', on which detectors are trained",
+        ),
+        (
+            {"detection": {"sets": {"sar": {"classes": ["ship", "ship"]}}}},
+            "detection.sets.sar.classes names 'ship' more than once",
+        ),
+        ({"detection": {"sets": {"sar": {"classes": []}}}}, "at least 1 item"),
+        (
+            {"detection": {"training": {"seeds": [1, 1]}}},
+            "detection.training.seeds names 1 more than once",
+        ),
+        ({"training": {"seeds": [42, 42]}}, "training.seeds names 42 more than once"),
+        (
+            {"matrix": {"corpora": [], "leave_out": ["sky"]}},
+            "matrix.leave_out: matrix.corpora is empty",
+        ),
+        ({"matrix": {"corpora": []}}, "radio.selected: .* matrix.corpora is empty"),
     ],
 )
 def test_what_does_not_fit_is_refused(overlay: dict[str, Any], message: str) -> None:
