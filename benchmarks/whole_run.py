@@ -27,9 +27,12 @@ MODULES = {
     "acquire_part": "stradavit.acquire.stages",
     "acquire_benchmark": "stradavit.acquire.stages",
     "acquire_encoder": "stradavit.models.stages",
+    "acquire_detection": "stradavit.acquire.detection_sets",
     "cut_part": "stradavit.cutouts.stages",
     "cut_benchmark": "stradavit.cutouts.stages",
     "cut_corpus": "stradavit.cutouts.stages",
+    "cut_detection": "stradavit.cutouts.detection_stages",
+    "cut_chips": "stradavit.cutouts.chips",
     "pretrain_reconstruction": "stradavit.training.pretrain",
     "pretrain_contrastive": "stradavit.training.pretrain",
     "features": "stradavit.evaluation.features",
@@ -39,6 +42,8 @@ MODULES = {
     "published_split": "stradavit.evaluation.published_split",
     "finetune": "stradavit.evaluation.finetune",
     "leakage": "stradavit.evaluation.leakage",
+    "train_detector": "stradavit.detection.training",
+    "detect": "stradavit.detection.detect",
     "tables": "stradavit.paper.tables",
 }
 REPORT_EVERY_S = 20.0
