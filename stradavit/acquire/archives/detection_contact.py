@@ -36,7 +36,8 @@ def detection_visits(settings: Settings) -> Iterator[tuple[str, Callable[[Web], 
             case TruthSet():
                 survey = surveys[block.survey]
                 products = survey.files if isinstance(survey, Sdc1Survey) else ()
-                yield subject, partial(truth_questions, name, block, products, urls=urls)
+                if products or block.truth:  # else the truth is drawn with the sky
+                    yield subject, partial(truth_questions, name, block, products, urls=urls)
 
 
 def coco_questions(name: str, block: CocoSet, web: Web) -> Questions:

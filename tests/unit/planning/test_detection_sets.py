@@ -1,5 +1,6 @@
 """Images of detection sets and chips: of files that are here, of annotations, and as published."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from stradavit.planning import detection_sets
 from stradavit.planning.detection_sets import DetectionSetPlan
 from stradavit.planning.plan import Plan
 from stradavit.settings import Settings
-from tests.unit.detection.sets import write_set
+from tests.unit.detection.sets import SCENES, write_set
 
 from .test_cutouts import write_shard
 
@@ -101,7 +102,8 @@ def test_a_set_that_is_here_is_counted_in_its_file(
 ) -> None:
     path = tmp_path / "results" / "detection" / "sar.h5"
     path.parent.mkdir(parents=True)
-    write_set(path)
+    copy = dataclasses.replace(SCENES[2], name="test/empty", split="test")
+    write_set(path, [*SCENES[:-1], copy])
     for overlay, learned in (
         ({}, 5),
         ({"min_side_px": 17}, 3),
