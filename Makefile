@@ -25,7 +25,7 @@ report: $(READY)  ## tables and figures with captions in one page, results/repor
 	snakemake --cores all
 	snakemake --report results/report.html
 
-matrix: $(READY)  ## every encoder of the paper in miniature, in matrix/results; half an hour
+matrix: $(READY)  ## every encoder of the paper in miniature, in matrix/results; 40 minutes
 	snakemake --cores all --directory matrix --configfile workflow/config/matrix.yaml
 
 test: $(READY)  ## every check: lint, types, unit tests, the whole small workflow
