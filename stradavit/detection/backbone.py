@@ -71,13 +71,9 @@ class Backbone(nn.Module):
             If the number of channels or the size does not fit the encoder.
         """
         rows, columns = _grid(pixels, self.channels, self.patch_px)
-        positions = self.embeddings.positions(*pixels.shape[-2:])
-        patches = self.embeddings.patch_embeddings(pixels) + positions[:, 1:]
-        first = [self.embeddings.cls_token + positions[:, :1]]
-        if self.prefix > 1:
-            first.append(self.register_tokens)
+        registers = self.register_tokens if self.prefix > 1 else None
         # Float32 also under autocast, as in the encoder: positions and tokens are.
-        tokens = torch.cat([*(t.expand(len(pixels), -1, -1) for t in first), patches], dim=1)
+        tokens: Tensor = self.embeddings(pixels, registers, None)
         for block in self.blocks:
             if self.checkpointing and self.training:
                 tokens = checkpoint(block, tokens, self.prefix, rows, columns, use_reentrant=False)

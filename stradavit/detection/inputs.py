@@ -5,10 +5,9 @@ micro-batch of (seed, epoch, its place in the epoch). So a training that was sto
 it had not been, and reader threads change nothing.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from stradavit.cutouts.detection_images import DetectionImages
 from stradavit.settings.detection import DetectorTraining
 from stradavit.settings.training import LoaderSettings
+from stradavit.training.loader import in_order
 
 # Each draw has its own stream; adding one must not shift the others.
 _ORDER, _MIRROR, _NETWORK = range(3)
@@ -187,20 +187,7 @@ def read_ahead(
         pairs = zip(batch.numbers.tolist(), batch.mirrored.tolist(), strict=True)
         return batch, [read_lesson(images, lessons, *pair) for pair in pairs]
 
-    if loader.workers == 0:
-        yield from map(read, batches)
-        return
-    reading: deque[Future[tuple[MicroBatch, list[tuple[Tensor, Target]]]]] = deque()
-    with ThreadPoolExecutor(loader.workers, thread_name_prefix="read images") as threads:
-        try:
-            for batch in batches:
-                reading.append(threads.submit(read, batch))
-                if len(reading) > loader.workers * loader.prefetch:
-                    yield reading.popleft().result()
-            while reading:
-                yield reading.popleft().result()
-        finally:  # an error, or nobody wants the rest
-            threads.shutdown(wait=False, cancel_futures=True)
+    yield from in_order((partial(read, batch) for batch in batches), loader)
 
 
 def as_input(pixels: Tensor, channels: int, device: torch.device) -> Tensor:

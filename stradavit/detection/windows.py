@@ -114,7 +114,7 @@ def attend_in_windows(
     Li et al. 2022 (ViTDet), section 3.
     """
     batch = len(tokens)
-    query, key, value = _project(layer, tokens)
+    query, key, value = layer.project(tokens)
     sides = (min(window, grid[0]), min(window, grid[1])) if window else grid
     if sides == grid and relative is None:
         return attend(query, key, value).transpose(1, 2).flatten(2)
@@ -130,16 +130,6 @@ def attend_in_windows(
     first = attend(query[:, :, :prefix], key, value)
     patches = _join(mixed, batch, grid, sides)
     return torch.cat([first, patches], dim=2).transpose(1, 2).flatten(2)
-
-
-def _project(layer: SelfAttention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value, each (batch, heads, n, head width), as `SelfAttention` makes them."""
-    layers = (layer.query, layer.key, layer.value)
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    projected = torch.unflatten(F.linear(tokens, weight, bias), -1, (3, layer.heads, -1))
-    query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()
-    return query, key, value
 
 
 def _overhang(grid: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:

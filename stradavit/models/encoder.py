@@ -35,8 +35,8 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, n, width) to (batch, n, width)."""
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, n, width) to query, key and value, each (batch, heads, n, head width)."""
         # One product instead of three: under autocast the tokens are cast once, not three times.
         layers = (self.query, self.key, self.value)
         weight = torch.cat([layer.weight for layer in layers])
@@ -44,7 +44,11 @@ class SelfAttention(nn.Module):
         batch, n, _ = tokens.shape
         projected = F.linear(tokens, weight, bias).view(batch, n, 3, self.heads, -1)
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()
-        return attend(query, key, value).transpose(1, 2).flatten(2)
+        return query, key, value
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, n, width) to (batch, n, width)."""
+        return attend(*self.project(tokens)).transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -143,6 +147,28 @@ class Embeddings(nn.Module):
         size = (ny // self.patch_px, nx // self.patch_px)
         resized = F.interpolate(native, size=size, mode="bicubic", align_corners=False)
         return torch.cat([self.position_embeddings[:, :1], resized.flatten(2).mT], dim=1)
+
+    def forward(self, pixels: Tensor, registers: Tensor | None, keep: Tensor | None) -> Tensor:
+        """What enters the first block: class token, registers, patches.
+
+        Parameters
+        ----------
+        pixels : (batch, channel, ny, nx) float, normalised
+        registers : (1, R, width), which have no position, if there are any
+        keep : (batch, k) int64, indices of the visible patches; all if absent
+
+        Returns
+        -------
+        (batch, 1 + R + k, width)
+        """
+        positions = self.positions(*pixels.shape[-2:])
+        places = positions[:, 1:] if keep is None else positions[0, 1:][keep]
+        # Masked patches are dropped before the blocks, which is what makes MAE cheap.
+        patches = self.patch_embeddings(pixels, keep) + places
+        first = [self.cls_token + positions[:, :1]]
+        if registers is not None:
+            first.append(registers)
+        return torch.cat([*(t.expand(len(pixels), -1, -1) for t in first), patches], dim=1)
 
 
 class Blocks(nn.Module):
@@ -246,15 +272,8 @@ class ViTEncoder(nn.Module):
                 f"pixels have shape {tuple(pixels.shape)}; expected {self.config.channels} "
                 f"channels and sides that are multiples of {patch_px} px"
             )
-        positions = self.embeddings.positions(ny, nx)
-        places = positions[:, 1:] if keep is None else positions[0, 1:][keep]
-        # Masked patches are dropped before the blocks, which is what makes MAE cheap.
-        patches = self.embeddings.patch_embeddings(pixels, keep) + places
-        first = [self.embeddings.cls_token + positions[:, :1]]
-        if self.config.registers:
-            first.append(self.register_tokens)
-        tokens = torch.cat([*(t.expand(len(pixels), -1, -1) for t in first), patches], dim=1)
-        last: Tensor = self.encoder(tokens)
+        registers = self.register_tokens if self.config.registers else None
+        last: Tensor = self.encoder(self.embeddings(pixels, registers, keep))
         return self.layernorm(last) if self.config.final_norm else last
 
 

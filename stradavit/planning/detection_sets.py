@@ -72,15 +72,6 @@ class DetectionSetPlan:
         return self.train + self.val + self.test
 
 
-def sets_in_use(settings: Settings) -> list[str]:
-    """Detection sets that are compared on, or chips are made of, in the order of the config."""
-    chips = [settings.surveys[survey] for survey in chips_in_use(settings)]
-    wanted = {survey.detection for survey in chips if isinstance(survey, ChipsSurvey)}
-    return [
-        name for name in settings.detection.sets if name in {*settings.matrix.detection, *wanted}
-    ]
-
-
 def chips_in_use(settings: Settings) -> list[str]:
     """Surveys of chips that some run is trained on, in the order of the config."""
     corpora = settings.matrix.chips.corpora
@@ -90,7 +81,7 @@ def chips_in_use(settings: Settings) -> list[str]:
 
 def fields_in_use(settings: Settings) -> list[str]:
     """Surveys whose mosaics a detection set is cut from, in the order of the config."""
-    sets = [settings.detection.sets[name] for name in sets_in_use(settings)]
+    sets = [settings.detection.sets[name] for name in settings.used_detection_sets()]
     wanted = {block.survey for block in sets if isinstance(block, TruthSet)}
     return [name for name in settings.surveys if name in wanted]
 

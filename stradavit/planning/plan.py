@@ -14,7 +14,6 @@ from stradavit.planning.detection_sets import (
     chips_plan,
     fields_in_use,
     set_plan,
-    sets_in_use,
 )
 from stradavit.planning.detector_jobs import cutting_detection_jobs, detector_jobs
 from stradavit.planning.detectors import DetectorCount, count_detectors, detectors
@@ -119,7 +118,10 @@ def make_plan(
         for name in dict.fromkeys([*_surveys_in_use(settings), *fields_in_use(settings)])
     }
     mosaics = {name: fields[name] for name in _surveys_in_use(settings)}
-    sets = {name: set_plan(name, settings, fields, results_dir) for name in sets_in_use(settings)}
+    sets = {
+        name: set_plan(name, settings, fields, results_dir)
+        for name in settings.used_detection_sets()
+    }
     chips = {}
     for name in chips_in_use(settings):
         survey = settings.surveys[name]

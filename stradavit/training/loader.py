@@ -10,9 +10,11 @@ if they go to a GPU, nothing is pickled or copied between processes, and there i
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from torch import Tensor
 from stradavit.cutouts.corpus import Corpus
 from stradavit.settings.training import LoaderSettings
 from stradavit.training.sampler import MicroBatch, Numbers
+
+T = TypeVar("T")
 
 
 def read_cutouts(corpus: Corpus, numbers: Numbers) -> Tensor:
@@ -59,16 +63,26 @@ def read_ahead(
     def room(batch: MicroBatch) -> Tensor:
         return memory.take(len(batch.numbers), corpus.size_px)
 
+    yield from in_order((partial(read, batch, room(batch)) for batch in batches), settings)
+
+
+def in_order(tasks: Iterable[Callable[[], T]], settings: LoaderSettings) -> Iterator[T]:
+    """What each task returns, in the order of the tasks, done ahead of use by reader threads.
+
+    Parameters
+    ----------
+    tasks : made lazily, a few ahead of what was yielded
+    """
     if settings.workers == 0:
-        for batch in batches:
-            yield read(batch, room(batch))
+        for task in tasks:
+            yield task()
         return
     ahead = settings.workers * settings.prefetch
-    reading: deque[Future[tuple[MicroBatch, Tensor]]] = deque()
-    with ThreadPoolExecutor(settings.workers, thread_name_prefix="read cutouts") as threads:
+    reading: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(settings.workers, thread_name_prefix="reader") as threads:
         try:
-            for batch in batches:
-                reading.append(threads.submit(read, batch, room(batch)))
+            for task in tasks:
+                reading.append(threads.submit(task))
                 if len(reading) > ahead:
                     yield reading.popleft().result()
             while reading:
