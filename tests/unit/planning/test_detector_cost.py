@@ -49,7 +49,7 @@ def drawn(folder: Path, overlay: dict[str, Any], registers: int) -> tuple[Detect
 
 def counted(work: Callable[[], Any]) -> float:
     """FLOPs of the matrix products and convolutions that happen."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 
