@@ -10,7 +10,7 @@ UV     := 0.9
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help tables figures report matrix test lint format bench lock clean
+.PHONY: help tables figures report matrix test slurm chaos fuzz lint format bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,16 @@ matrix: $(READY)  ## every encoder of the paper in miniature, in matrix/results;
 
 test: $(READY)  ## every check: lint, types, unit tests, the whole small workflow
 	pytest
+
+slurm: $(READY)  ## the small workflow on a real one-node Slurm, which it starts and stops
+	pytest -v tests/slurm
+
+# ARGUMENTS="--seed 7" draws other faults; see python -m tests.chaos --help.
+chaos: $(READY)  ## 50 random faults over the small workflow, and the same tables after them
+	python -m tests.chaos $(ARGUMENTS)
+
+fuzz: $(READY)  ## thousands of broken FITS files, each within bounds of memory and time
+	python -m tests.fuzz $(ARGUMENTS)
 
 lint: $(READY)  ## ruff, mypy, snakefmt, snakemake --lint
 	pytest tests/workflow/test_style.py
