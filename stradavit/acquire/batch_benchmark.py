@@ -45,8 +45,8 @@ def batch_labels(benchmark_name: str, benchmark: BatchBenchmark) -> list[Labelle
         where = f"{path}: {name}"
         side = _side(benchmark, name)
         n_images = len(batch_images(where, batch, benchmark.side_px))
-        labels = [int(label) for label in _column(where, batch, "labels", n_images)]
-        filenames = [_text(item) for item in _column(where, batch, "filenames", n_images)]
+        labels = [_number(where, item) for item in _column(where, batch, "labels", n_images)]
+        filenames = [_text(where, item) for item in _column(where, batch, "filenames", n_images)]
         for index, (label, filename) in enumerate(zip(labels, filenames, strict=True)):
             if label in benchmark.label_names:
                 position = _position(pattern, filename, where)
@@ -106,5 +106,17 @@ def _column(where: str, batch: dict[str, Any], key: str, n_images: int) -> list[
     return list(values)
 
 
-def _text(value: object) -> str:
+def _number(where: str, value: object) -> int:
+    is_whole = isinstance(value, int | np.integer) or (
+        isinstance(value, float | np.floating) and float(value).is_integer()
+    )
+    if not is_whole:
+        raise LabelError(f"{where}: found the label {ascii(value)[:60]}; expected a whole number.")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str | bytes):
+        found = type(value).__name__
+        raise LabelError(f"{where}: found a {found} as the name of a file; expected text.")
     return value.decode("latin1") if isinstance(value, bytes) else str(value)

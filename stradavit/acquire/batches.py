@@ -7,7 +7,6 @@ images, FR-DEEP as a list of flat ones.
 import hashlib
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.acquire.restricted_pickle import load_arrays
+from stradavit.acquire.transfer.tars import TAR_DAMAGE, check_sum, open_tar
 from stradavit.errors import DataError
 
 BATCH_NAME = re.compile(r"([\w-]+_)?batch(_[\w-]+)?")
 DIGEST_FILE = "hash.md5"
 DIGEST_LINE = re.compile(r"([0-9a-fA-F]{32})[ *]+(\S+)")
 MAX_FILE_BYTES = 2**30
+MAX_ARCHIVE_BYTES = 2**33
 MAX_ARCHIVE_MEMBERS = 100_000
 
 
@@ -130,14 +131,15 @@ def _folder_batches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _archive_batches(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path) as archive:
             # Links and devices are passed over: only what the archive itself holds is read.
             members: dict[str, tarfile.TarInfo] = {}
-            for member in archive:
+            n_bytes = 0
+            for number, member in enumerate(archive, 1):
+                n_bytes += member.size
+                check_sum(path, n_bytes, number, MAX_ARCHIVE_BYTES, MAX_ARCHIVE_MEMBERS)
                 if member.isfile():
                     members[member.name] = member
-                if len(members) > MAX_ARCHIVE_MEMBERS:
-                    raise DataError(f"{path}: has more than {MAX_ARCHIVE_MEMBERS} files.")
 
             def read(name: str) -> bytes:
                 if members[name].size > MAX_FILE_BYTES:
@@ -147,7 +149,7 @@ def _archive_batches(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 return opened.read()
 
             yield from _verified(path, list(members), read)
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except (OSError, *TAR_DAMAGE) as error:
         raise DataError(
             f"{path}: cannot be read as an archive ({error}), looked for from {Path.cwd()}. Fetch "
             "it again, or give the folder that holds the batches."

@@ -19,6 +19,7 @@ from stradavit.acquire.archives.sardet import differences, is_sardet
 from stradavit.acquire.coco_copy import CocoCopy, find_copy
 from stradavit.errors import DataError
 from stradavit.files import sha256_of, write_json
+from stradavit.provenance import note_maker
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.detection import CocoSet, DetectionSet, SardetSet, SimulatedScenes
 
@@ -77,7 +78,8 @@ def acquire_detection(
         sources = truth_sources(name, block, out_path, ledgers, archives)
     for warning in sources.get("warnings", []):
         logger.warning("%s: %s", name, warning)
-    write_json(out_path, sources)
+    write_json(out_path, sources, sealed=True)
+    note_maker(out_path, __name__, settings=block.model_dump(mode="json"))
 
 
 def coco_sources(name: str, copy: CocoCopy, classes: tuple[str, ...] | None) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from stradavit.acquire.table import from_table, read_table, relative_to_table, write_table
 from stradavit.errors import LabelError
+from stradavit.files import sha256_of
 
 Side = Literal["train", "test", ""]
 """Side of the division an image was published with; empty where there is none."""
@@ -30,6 +31,7 @@ class LabelledImage:
     source : name of the source; images of one source must share a fold
     ra_deg, dec_deg : position, NaN if unknown
     split : side of the published division into training and test images
+    sha256 : of the file at `path` when it was acquired; empty for a file that is the user's own
     """
 
     image: str
@@ -40,13 +42,17 @@ class LabelledImage:
     ra_deg: float
     dec_deg: float
     split: Side = ""
+    sha256: str = field(default="", compare=False)
 
 
 def write_labels(path: Path, rows: Sequence[LabelledImage]) -> None:
-    """Write labels in the given order."""
+    """Write labels in the given order; files below their folder are ours, and are hashed."""
+    folder = Path(path).absolute().parent
+    ours = (file for file in {row.path for row in rows} if file.is_relative_to(folder))
+    hashes = {file: sha256_of(file) for file in ours if file.is_file()}
     write_table(
         path,
-        COLUMNS,
+        (*COLUMNS, "sha256"),
         [
             (
                 row.image,
@@ -57,9 +63,11 @@ def write_labels(path: Path, rows: Sequence[LabelledImage]) -> None:
                 _degrees(row.ra_deg),
                 _degrees(row.dec_deg),
                 row.split,
+                hashes.get(row.path, ""),
             )
             for row in rows
         ],
+        checked=True,
     )
 
 
@@ -74,7 +82,7 @@ def read_labels(path: Path) -> list[LabelledImage]:
         If a cell cannot be understood or an image is named twice.
     """
     rows = []
-    for row in read_table(path, COLUMNS, REMEDY):
+    for row in read_table(path, COLUMNS, REMEDY, checked=True):
         member = row["member"]
         try:
             rows.append(
@@ -87,6 +95,8 @@ def read_labels(path: Path) -> list[LabelledImage]:
                     float(row["ra_deg"] or math.nan),
                     float(row["dec_deg"] or math.nan),
                     _side(row["split"]),
+                    # Labels of a user, and those written before, have no such column.
+                    row.cells.get("sha256", ""),
                 )
             )
         except ValueError as error:

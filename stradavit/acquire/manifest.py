@@ -66,7 +66,7 @@ def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
         (row.product, row.part, row.location, "" if row.bytes is None else row.bytes, row.checksum)
         for row in rows
     )
-    write_table(path, MANIFEST_COLUMNS, cells)
+    write_table(path, MANIFEST_COLUMNS, cells, checked=True)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
@@ -78,7 +78,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         If the file is missing or damaged, or a product is named twice.
     """
     rows = []
-    for row in read_table(path, MANIFEST_COLUMNS, REMEDY):
+    for row in read_table(path, MANIFEST_COLUMNS, REMEDY, checked=True):
         part, size, checksum = row["part"], row["bytes"], row["checksum"]
         if not part.isdecimal() or not (size.isdecimal() or not size):
             raise DataError(
@@ -104,6 +104,7 @@ def write_ledger(path: Path, rows: Sequence[Acquired]) -> None:
         sorted(
             (row.product, relative_to_table(row.path, path), row.sha256, row.bytes) for row in rows
         ),
+        checked=True,
     )
 
 
@@ -116,7 +117,7 @@ def read_ledger(path: Path) -> list[Acquired]:
         If the ledger is missing or damaged, or a product is named twice.
     """
     rows = []
-    for row in read_table(path, LEDGER_COLUMNS, REMEDY):
+    for row in read_table(path, LEDGER_COLUMNS, REMEDY, checked=True):
         size, sha256 = row["bytes"], row["sha256"]
         if not size.isdecimal() or not SHA256.fullmatch(sha256):
             raise DataError(

@@ -11,6 +11,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -46,22 +47,38 @@ class PickledDtype:
         return np.dtype(self.byteorder + self.code)
 
 
+class _Budget:
+    """Bytes that may still be made: a pickle can have one text copied a million times."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._left = n_bytes
+
+    def spend(self, n_bytes: int) -> None:
+        self._left -= n_bytes
+        if self._left < 0:
+            raise pickle.UnpicklingError("arrays larger than the file")
+
+
 class PickledArray:
     """Stands for numpy.ndarray: shape, dtype and bytes, checked against each other."""
 
-    __slots__ = ("array",)
+    __slots__ = ("_budget", "array")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
         self.array: NDArray[Any] = np.empty(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, is_fortran, raw = state[-4:]
-        self.array = _array(raw, dtype, shape, "F" if is_fortran else "C")
+        self.array = _array(self._budget, raw, dtype, shape, "F" if is_fortran else "C")
 
 
-def _array(raw: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
+def _array(
+    budget: _Budget, raw: object, dtype: object, shape: object, order: object
+) -> NDArray[Any]:
     if isinstance(raw, str):
         # Python 2 wrote bytes as text; the unpickler was told to decode them as Latin-1.
+        budget.spend(len(raw))
         raw = raw.encode("latin1")
     if not isinstance(dtype, PickledDtype) or not isinstance(raw, bytes | bytearray):
         raise pickle.UnpicklingError("an array that is not made of numbers or text")
@@ -90,37 +107,40 @@ class _Name:
         raise pickle.UnpicklingError("a change of a function")
 
 
-def _dtype(code: Any, *_: object) -> PickledDtype:
+def _dtype(_budget: _Budget, code: Any, *_: object) -> PickledDtype:
     return PickledDtype(code)
 
 
-def _reconstruct(*_: object) -> PickledArray:
-    return PickledArray()
+def _reconstruct(budget: _Budget, *_: object) -> PickledArray:
+    return PickledArray(budget)
 
 
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, *_: object) -> PickledArray:
-    made = PickledArray()
-    made.array = _array(raw, dtype, shape, order)
+def _from_buffer(
+    budget: _Budget, raw: Any, dtype: Any, shape: Any, order: Any, *_: object
+) -> PickledArray:
+    made = PickledArray(budget)
+    made.array = _array(budget, raw, dtype, shape, order)
     return made
 
 
-def _scalar(dtype: Any, raw: Any) -> Any:
-    return _array(raw, dtype, (), "C")[()]
+def _scalar(budget: _Budget, dtype: Any, raw: Any) -> Any:
+    return _array(budget, raw, dtype, (), "C")[()]
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
+def _encode(budget: _Budget, text: Any, encoding: Any) -> bytes:
     # Python 3 writes bytes so if it is asked for protocol 2.
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError("text in an odd encoding")
+    budget.spend(len(text))
     return text.encode("latin1")
 
 
-ADMITTED = {
-    ("numpy", "ndarray"): _Name(_reconstruct),
-    ("numpy", "dtype"): _Name(_dtype),
-    ("_codecs", "encode"): _Name(_encode),
+ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _reconstruct,
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _encode,
     **{
-        (f"numpy.{core}.{module}", name): _Name(call)
+        (f"numpy.{core}.{module}", name): call
         for core in ("core", "_core")
         for module, name, call in (
             ("multiarray", "_reconstruct", _reconstruct),
@@ -132,9 +152,14 @@ ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(io.BytesIO(raw), encoding="latin1")
+        # Each byte of a file of ours is copied once, or not at all.
+        self._budget = _Budget(2 * len(raw))
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return ADMITTED[module, name]
+            return _Name(partial(ADMITTED[module, name], self._budget))
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name}") from None
 
@@ -162,22 +187,31 @@ def load_arrays(raw: bytes, where: str) -> dict[str, Any]:
             # The unpickler makes room for the highest entry, so a small file could fill the memory.
             if is_memo and isinstance(argument, int) and argument > len(raw):
                 raise pickle.UnpicklingError("a table larger than the file")
-        loaded = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
+        loaded = _Unpickler(raw).load()
+        if isinstance(loaded, dict):
+            return {_text(key): _plain(value) for key, value in loaded.items()}
     except DAMAGE as error:
         raise DataError(
             f"{where}: found {error}; only numpy arrays of numbers and text in lists and mappings "
             "are admitted. Not loaded. If you trust its origin, save the arrays again with numpy."
         ) from error
-    if not isinstance(loaded, dict):
-        raise DataError(f"{where}: found a {type(loaded).__name__}; expected a mapping of arrays.")
-    return {_text(key): _plain(value) for key, value in loaded.items()}
+    raise DataError(f"{where}: found a {type(loaded).__name__}; expected a mapping of arrays.")
 
 
-def _text(value: object) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+def _text(key: object) -> str:
+    if not isinstance(key, str | bytes):
+        raise pickle.UnpicklingError(f"a {type(key).__name__} as a name")
+    return key.decode("latin1") if isinstance(key, bytes) else key
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return [item.array if isinstance(item, PickledArray) else item for item in value]
+        return [_item(item) for item in value]
     return value.array if isinstance(value, PickledArray) else value
+
+
+def _item(item: Any) -> Any:
+    # A list may hold one other list many times, and a small file so become a large array.
+    if isinstance(item, list | tuple | dict | set | frozenset):
+        raise pickle.UnpicklingError(f"a {type(item).__name__} in a list")
+    return item.array if isinstance(item, PickledArray) else item

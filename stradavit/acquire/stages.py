@@ -19,6 +19,7 @@ from stradavit.acquire.manifest import (
 from stradavit.acquire.transfer.checksums import hash_file
 from stradavit.errors import DataError, LabelError
 from stradavit.progress import progress
+from stradavit.provenance import note_maker
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.sources import (
     ArchiveBenchmark,
@@ -112,6 +113,7 @@ def acquire_part(
     else:
         acquired = _bring(survey_name, survey, wanted, manifest_path, folder)
     write_ledger(out_path, acquired)
+    note_maker(out_path, __name__, settings=survey.model_dump(mode="json"))
     logger.info("%s, part %d: %d products", survey_name, part, len(acquired))
 
 
@@ -206,6 +208,7 @@ def acquire_benchmark(
         rows = batch_labels(benchmark_name, benchmark)
     kept = _of_classes(benchmark_name, benchmark.classes, rows)
     write_labels(out_path, kept)
+    note_maker(out_path, __name__, settings=benchmark.model_dump(mode="json"))
     counts = Counter(row.label for row in kept)
     n_sources = len({row.source for row in kept})
     logger.info("%s: %s; %d sources", benchmark_name, _listed(counts), n_sources)

@@ -1,12 +1,17 @@
 """CSV files with a header, read with errors that name the file, the line and the remedy."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stradavit.disk import outside_fault
 from stradavit.errors import DataError
 from stradavit.files import atomic_path
+
+# Column of the tables that stages write for each other: a digest of the line's other cells.
+CHECK = "check"
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,9 @@ class Row:
         return self.cells[column]
 
 
-def read_table(path: Path, columns: Sequence[str], remedy: str) -> list[Row]:
+def read_table(
+    path: Path, columns: Sequence[str], remedy: str, *, checked: bool = False
+) -> list[Row]:
     """Rows of a CSV file that must have `columns`; others are kept too.
 
     Parameters
@@ -28,14 +35,29 @@ def read_table(path: Path, columns: Sequence[str], remedy: str) -> list[Row]:
     path : UTF-8 text, with or without a byte-order mark
     columns : names that must be in the header
     remedy : what the user can do, appended to each message
+    checked : whether a column `check`, if there is one, is ours and is compared
 
     Raises
     ------
     DataError
-        If the file is missing, is no such text, lacks a column, or a line has another number of
-        cells than the header.
+        If the file is missing, is no such text, lacks a column, a line has another number of
+        cells than the header, or one has changed since it was written.
+    DiskError
+        If the disk fails or denies access.
     """
-    return list(_rows(Path(path), columns, remedy))
+    rows = list(_rows(Path(path), columns, remedy))
+    for row in rows if checked else []:
+        if row.cells.get(CHECK, check := _check(row.cells)) != check:
+            raise DataError(
+                f"{path}, line {row.line}: has changed since it was written. {remedy} If it was "
+                f"changed on purpose, take the column {CHECK} out of the file."
+            )
+    return rows
+
+
+def _check(cells: Mapping[str, str]) -> str:
+    text = "\0".join(cell for column, cell in cells.items() if column != CHECK)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
@@ -60,17 +82,56 @@ def _rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
                 stripped = (cell.strip() for cell in cells)
                 yield Row(reader.line_num, dict(zip(header, stripped, strict=True)))
     except OSError as error:
+        if fault := outside_fault(error, path):
+            raise fault from error
         raise DataError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not a CSV file in UTF-8 ({error}). {remedy}") from error
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header; it is either whole or absent."""
+def write_table(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    checked: bool = False,
+) -> None:
+    """Write a CSV file with a header; it is either whole or absent.
+
+    With `checked`, a last column holds a digest of each line, which `read_table` compares.
+
+    Raises
+    ------
+    DataError
+        If a cell holds what would not be read back: a carriage return, a NUL, a name of a file
+        that is no UTF-8.
+    """
+    rows = [[_fit(path, cell) for cell in row] for row in rows]
+    if checked:
+        texts = [["" if cell is None else str(cell).strip() for cell in row] for row in rows]
+        rows = [(*row, _check(dict(zip(columns, row, strict=True)))) for row in texts]
+        columns = (*columns, CHECK)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def _fit(path: Path, cell: object) -> object:
+    if isinstance(cell, str) and (not _is_utf8(cell) or "\r" in cell or "\0" in cell):
+        raise DataError(
+            f"{path}: was to hold {ascii(cell)[:200]}, which no table in UTF-8 can. Rename what is "
+            "called so, or leave it out."
+        )
+    return cell
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def relative_to_table(path: Path, table_path: Path) -> str:

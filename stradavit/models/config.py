@@ -17,6 +17,23 @@ _SUPPORTED = {
     "use_patch_embed_layer_norm": False,
 }
 
+# Far above any network there is: a config from elsewhere must not make us build for ever.
+_MOST = {"num_hidden_layers": 1000, "decoder_num_hidden_layers": 1000, "num_register_tokens": 1000}
+_MOST_BY_DEFAULT = 2**16
+_MOST_PATCHES = 2**20
+
+# What transformers is told of a DINOv2. Other keys can make it load from elsewhere, or run more
+# than a network: adapters, quantisers, kernels.
+_DINOV2_WHOLE = (
+    "image_size", "patch_size", "num_channels", "hidden_size", "num_hidden_layers",
+    "num_attention_heads", "mlp_ratio", "num_register_tokens",
+)  # fmt: skip
+_DINOV2_OTHER = (
+    "attention_probs_dropout_prob", "drop_path_rate", "hidden_act", "hidden_dropout_prob",
+    "initializer_range", "layer_norm_eps", "layerscale_value", "qkv_bias", "use_mask_token",
+    "use_swiglu_ffn",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -159,6 +176,7 @@ class EncoderConfig:
                 f"{where}: image_size {self.image_px} is not a multiple of "
                 f"patch_size {self.patch_px}"
             )
+        _check_patches(self.image_px, self.patch_px, where)
         widths = (
             ("hidden_size", self.width, self.heads),
             ("decoder_hidden_size", self.decoder.width, self.decoder.heads),
@@ -186,10 +204,41 @@ def dinov2_config(shape: Dinov2Architecture) -> dict[str, Any]:
     return values | ({"num_register_tokens": shape.registers} if shape.registers else {})
 
 
+def known_dinov2(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Those keys of a DINOv2's `config.json` that describe the network, within bounds.
+
+    Raises
+    ------
+    DataError
+        If a value is not of its kind, or means a network larger than any there is.
+    """
+    known = {"model_type": values["model_type"]}
+    for key in _DINOV2_WHOLE:
+        if key in values:
+            known[key] = _whole(values, key, 1, where, least=0)
+    for key in _DINOV2_OTHER:
+        if key in values:
+            if not isinstance(values[key], str | int | float | bool):
+                raise DataError(f"{where}: {key} is a {type(values[key]).__name__}, not one value")
+            known[key] = values[key]
+    _check_patches(known.get("image_size", 224), known.get("patch_size", 14), where)
+    return known
+
+
+def _check_patches(image_px: int, patch_px: int, where: str) -> None:
+    if patch_px < 1 or (image_px // patch_px) ** 2 > _MOST_PATCHES:
+        raise DataError(
+            f"{where}: image_size {image_px} in patches of {patch_px}; expected at most "
+            f"{_MOST_PATCHES} patches"
+        )
+
+
 def _whole(values: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:
-    value = values.get(key, default)
+    value, most = values.get(key, default), _MOST.get(key, _MOST_BY_DEFAULT)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DataError(f"{where}: {key} is {value!r}; expected a whole number of at least {least}")
+    if value > most:
+        raise DataError(f"{where}: {key} is above {most}, which is more than any known network has")
     return value
 
 

@@ -1,5 +1,6 @@
 """DINOv2 with or without registers: transformers' networks behind our readout."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +10,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from stradavit.errors import DataError
-from stradavit.models.config import dinov2_config
+from stradavit.models.config import dinov2_config, known_dinov2
 from stradavit.models.initial import initial_dinov2_weights
-from stradavit.models.weights import PICKLED, SAFETENSORS, read_weights, weight_file
+from stradavit.models.weights import (
+    PICKLED,
+    SAFETENSORS,
+    check_packing,
+    check_weights,
+    read_weights,
+    weight_file,
+    write_weights,
+)
 from stradavit.settings.encoders import Dinov2Architecture
 
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
@@ -74,6 +83,8 @@ class Dinov2Encoder(nn.Module):
         """Write config.json and model.safetensors under the names of the published files."""
         with _quiet_transformers():
             self.model.save_pretrained(folder, safe_serialization=True)
+        # The same tensors again, with their checksum.
+        write_weights(folder / SAFETENSORS, read_weights(folder / SAFETENSORS))
 
 
 def load_dinov2(folder: Path, config: Mapping[str, Any]) -> Dinov2Encoder:
@@ -86,10 +97,14 @@ def load_dinov2(folder: Path, config: Mapping[str, Any]) -> Dinov2Encoder:
     """
     kind = _transformers_class(config["model_type"])
     path = weight_file(folder)
+    if path.name == SAFETENSORS:
+        check_weights(path)
+    check_packing(path)
+    known = known_dinov2(config, str(folder / "config.json"))
     try:
-        with _quiet_transformers():
+        with _quiet_transformers(), _only(path, known) as alone:
             model, report = kind.from_pretrained(
-                folder,
+                alone,
                 local_files_only=True,
                 use_safetensors=path.name != PICKLED,
                 weights_only=True,
@@ -110,14 +125,26 @@ def load_dinov2(folder: Path, config: Mapping[str, Any]) -> Dinov2Encoder:
     return Dinov2Encoder(model)
 
 
+@contextmanager
+def _only(weights: Path, config: dict[str, Any]) -> Iterator[Path]:
+    """A folder of nothing but these weights and this config.
+
+    transformers looks into a folder for more than it is asked for: adapters of other networks,
+    shards, kernels by the name its config gives.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / weights.name).symlink_to(weights.resolve())
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        yield folder
+
+
 def draw_dinov2(shape: Dinov2Architecture, seed: int) -> Dinov2Encoder:
     """A DINOv2 of random weights, each tensor a function of (seed, its published name).
 
     Those names, and not the ones inside transformers, which its versions change: hence the way
     through a file.
     """
-    from safetensors.torch import save_file
-
     values = dinov2_config(shape)
     kind = _transformers_class(values["model_type"])
     with tempfile.TemporaryDirectory() as name:
@@ -125,7 +152,7 @@ def draw_dinov2(shape: Dinov2Architecture, seed: int) -> Dinov2Encoder:
         Dinov2Encoder(kind(kind.config_class.from_dict(values))).save(folder)
         state = read_weights(folder / SAFETENSORS)
         drawn = initial_dinov2_weights(state, kind.config_class().initializer_range, seed)
-        save_file(drawn, folder / SAFETENSORS, metadata={"format": "pt"})
+        write_weights(folder / SAFETENSORS, drawn)
         return load_dinov2(folder, values)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stradavit.errors import DataError
-from stradavit.files import atomic_path, write_json
+from stradavit.files import atomic_path, without_seal, write_json
 from stradavit.models.card import read_card
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import MODEL_TYPES, Dinov2Encoder, load_dinov2
@@ -26,9 +26,12 @@ from stradavit.models.weights import (
     load_exactly,
     read_weights,
     weight_file,
+    write_weights,
 )
 
 log = logging.getLogger(__name__)
+
+MAX_JSON_BYTES = 2**24
 
 Encoder = ViTEncoder | Dinov2Encoder
 Model = TypeVar("Model", ViTEncoder, MaskedAutoencoder)
@@ -137,7 +140,7 @@ def save_encoder(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "preprocessor_config.json", preprocessing.to_hf())
+    write_json(folder / "preprocessor_config.json", preprocessing.to_hf(), sealed=True)
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(_card_text(encoder, preprocessing, card), encoding="utf-8")
     if isinstance(encoder, Dinov2Encoder):
@@ -146,16 +149,12 @@ def save_encoder(
             for file in ("config.json", SAFETENSORS):
                 (Path(name) / file).replace(folder / file)
         return
-    from safetensors.torch import save_file
-
     state = {f"vit.{name}": tensor for name, tensor in encoder.state_dict().items()}
     if mae is not None:
         state |= {f"decoder.{name}": tensor for name, tensor in mae.decoder.state_dict().items()}
-    write_json(folder / "config.json", encoder.config.to_hf(with_decoder=mae is not None))
-    with atomic_path(folder / SAFETENSORS) as temporary:
-        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        # transformers 4 refuses files that do not name their framework.
-        save_file(on_cpu, temporary, metadata={"format": "pt"})
+    config = encoder.config.to_hf(with_decoder=mae is not None)
+    write_json(folder / "config.json", config, sealed=True)
+    write_weights(folder / SAFETENSORS, state)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -167,11 +166,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
         If it is missing, damaged, or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise ValueError(f"it has {size} bytes, where at most {MAX_JSON_BYTES} are read")
+        value = without_seal(json.loads(path.read_text(encoding="utf-8")), path)
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); expected a JSON file of the Hugging Face layout. "
-            "A folder of an encoder holds config.json, preprocessor_config.json and weights."
+            "A folder of an encoder holds config.json, preprocessor_config.json and weights; "
+            "delete it, and fetch or train the encoder again."
         ) from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")

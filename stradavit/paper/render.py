@@ -19,6 +19,8 @@ _LATEX = {
     "$": r"\$",
     "#": r"\#",
     "_": r"\_",
+    # A line that begins with one would be read as an option of the line break before it.
+    "[": "{[}",
     "{": r"\{",
     "}": r"\}",
     "~": r"\textasciitilde{}",
@@ -59,7 +61,7 @@ def to_csv(table: Table) -> str:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow([_no_formula(key) for key in header])
     for group in table.groups:
         for row in group.rows:
             values: list[object] = [group.title] if has_groups else []
@@ -68,7 +70,7 @@ def to_csv(table: Table) -> str:
                 values += _csv_values(cell, column)
             values += [" ".join(row.files)] * has_files + [" ".join(row.minus)] * has_minus
             values += [" ".join(row.notes)] if table.notes else []
-            writer.writerow(values)
+            writer.writerow([_no_formula(value) for value in values])
     return text.getvalue()
 
 
@@ -85,13 +87,20 @@ def to_markdown(table: Table) -> str:
             refs = "".join(f"<sup>{number}</sup>" for number in _references(table, row))
             line = [_escape_markdown(text) for text in labels]
             line[-1] += refs
-            line += [_escape_markdown(_text(cell, column)) for cell, column in _cells(table, row)]
+            line += [
+                _escape_markdown(cell_text(cell, column)) for cell, column in _cells(table, row)
+            ]
             lines.append("| " + " | ".join(line) + " |")
     notes = [
         f"<sup>{number}</sup> {_escape_markdown(note)}"
         for number, note in enumerate(table.notes, start=1)
     ]
-    parts = [f"# {table.heading}", "\n".join(lines), _escape_markdown(table.caption), *notes]
+    parts = [
+        f"# {_escape_markdown(table.heading)}",
+        "\n".join(lines),
+        _escape_markdown(table.caption),
+        *notes,
+    ]
     for section in table.sections:
         listed = "\n".join(f"- {_escape_markdown(sentence)}" for sentence in section.sentences)
         parts += [f"## {_escape_markdown(section.title)}", listed]
@@ -159,8 +168,26 @@ def to_latex(table: Table) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Plain text for LaTeX's text mode."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Plain text for LaTeX's text mode, on one line."""
+    return "".join(_LATEX.get(character, character) for character in _on_one_line(text))
+
+
+def _no_formula(value: object) -> object:
+    """A value that spreadsheets take for text, with the mark by which they do.
+
+    Names of classes come from strangers' files, and `=1+1` is one that would be run.
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _on_one_line(text: str) -> str:
+    return text if text.isprintable() else " ".join(text.split())
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {
@@ -192,7 +219,8 @@ def _cells(table: Table, row: Row) -> Iterator[tuple[Cell, Column]]:
     return zip(row.cells, table.columns, strict=True)
 
 
-def _text(cell: Cell, column: Column) -> str:
+def cell_text(cell: Cell, column: Column) -> str:
+    """A cell as it is printed."""
     if cell is None:
         return ABSENT
     if isinstance(cell, Spread):
@@ -238,7 +266,9 @@ def _spread_parts(cell: Spread) -> dict[str, str]:
 
 
 def _escape_markdown(text: str) -> str:
-    text = text.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+    text = _on_one_line(text).replace("|", "\\|").replace("*", "\\*")
+    # Neither pictures nor links that a name brings along; an interval in brackets is none.
+    text = re.sub(r"\](?=[(\[])", r"]\\", text)
     # A "less than" with a space behind it begins no tag.
     return re.sub(r"<(?=\S)", "&lt;", text)
 
@@ -255,7 +285,7 @@ def _markdown_line(texts: list[str]) -> str:
 def _latex_cell(cell: Cell, column: Column) -> str:
     if isinstance(cell, Spread):
         return spread_latex(cell, column.digits)
-    return escape_latex(_text(cell, column))
+    return escape_latex(cell_text(cell, column))
 
 
 def _latex_line(texts: list[str]) -> str:

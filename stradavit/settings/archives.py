@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from stradavit.settings.base import Block, Count, Positive
+from stradavit.settings.base import SECRET, Block, Count, Positive
 
 Missing = Annotated[
     int,
@@ -22,6 +22,8 @@ def _without_slash(url: str) -> str:
         raise ValueError("is no web address; write it with http:// or https://")
     if "@" in url.split("/")[2]:
         raise ValueError("holds a user name; credentials come from the environment, not from here")
+    if SECRET.search(url.partition("?")[2]):
+        raise ValueError("holds what reads as a secret; addresses are shown in logs and in `ps`")
     return url.rstrip("/")
 
 
@@ -89,6 +91,9 @@ class ArchiveSettings(Block):
     streams: Count = Field(2, description="Parallel requests to one host.")
     pause_s: Seconds = Field(0.2, description="Least time between the starts of two requests.")
     max_small_mb: Positive = Field(64.0, description="Largest list or table taken into memory.")
+    file_gb: Positive = Field(
+        100.0, description="Largest file whose size the archive does not tell, in 10⁹ bytes."
+    )
     poll_s: Seconds = Field(20.0, description="Time between looks at a staging job.")
     job_timeout_h: Positive = Field(24.0, description="Longest wait for a staging job.")
     unpack_members: Count = Field(200_000, description="Most files an archive file may hold.")

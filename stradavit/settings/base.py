@@ -110,7 +110,7 @@ def describe_faults(error: ValidationError) -> str:
             lines.append(f"{path}: missing, and it has no default.")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message} (found {_shorten(fault['input'])}).")
+            lines.append(f"{path}: {message}{_found(path, fault['input'])}.")
     plural = "" if len(lines) == 1 else "s"
     return f"{len(lines)} fault{plural} in the configuration:\n  " + "\n  ".join(lines)
 
@@ -123,6 +123,12 @@ def _dotted_path(steps: tuple[int | str, ...]) -> str:
         if steps[: len(union)] == union and len(steps) > tag:
             steps = steps[:tag] + steps[tag + 1 :]
     return ".".join(str(step) for step in steps) or "config"
+
+
+def _found(path: str, value: object) -> str:
+    """A wrong value, unless a password could be in it: errors end in logs."""
+    is_login = re.search(r":[^/\s]*@|://.*[@?]", str(value))
+    return "" if is_login or SECRET.search(path) else f" (found {_shorten(value)})"
 
 
 def _shorten(value: object, width: int = 80) -> str:

@@ -17,6 +17,7 @@ from stradavit.acquire.archives.casda_notes import KnownJob, forget_job, note_jo
 from stradavit.acquire.archives.credentials import Login
 from stradavit.acquire.manifest import ManifestRow
 from stradavit.acquire.transfer.fetch import Content, Outcome, Remote, State, fetch
+from stradavit.acquire.transfer.leads import leads_inside
 from stradavit.acquire.transfer.web import Web, WebError
 from stradavit.settings.archives import ArchiveUrls
 
@@ -202,9 +203,11 @@ class Staging:
             raise LinkError(
                 f"{where}: the staging job brought {len(job.hrefs)} links, none for it", True
             )
+        if fault := leads_inside(self.urls.casda_data, href):
+            raise LinkError(f"{where}: the link of the staging job {fault}; not followed", True)
         checksum, size = "", announced
         sidecar = job.hrefs.get(row.location + CHECKSUM_SUFFIX)
-        if sidecar is None:
+        if sidecar is None or leads_inside(self.urls.casda_data, sidecar):
             logger.warning("%s: CASDA gave no checksum; its size is checked only", where)
         else:
             try:

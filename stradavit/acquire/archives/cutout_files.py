@@ -6,6 +6,7 @@ kept, so it reads the first HDU and trusts nothing the header says.
 
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from stradavit.acquire.archives.catalogue_positions import separation_arcmin
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 100
 MAX_AXIS = 100_000
+# Sixty times what the largest cutout has; it is read whole.
+MAX_FILE_BYTES = 2**28
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
 
 # The cards a celestial WCS of the first two axes needs. Dates and old spellings of the frame are
@@ -48,16 +51,28 @@ def check_image(
         position must only lie within the image
     """
     try:
-        header, image = _first_image(path.read_bytes())
-        finite = image[np.isfinite(image)]
-        if finite.size == 0:
-            raise _UnfitError("blank image")
-        if finite.min() == finite.max():
-            raise _UnfitError(f"constant image: every pixel is {finite[0]:g}")
-        _check_place(header, image.shape, position_deg, centre_tolerance_arcmin)
+        with warnings.catch_warnings():
+            # One for every broken card; what matters is raised.
+            warnings.simplefilter("ignore")
+            _check(path, position_deg, centre_tolerance_arcmin)
     except _UnfitError as error:
         return str(error)
     return None
+
+
+def _check(
+    path: Path, position_deg: tuple[float, float], centre_tolerance_arcmin: float | None
+) -> None:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise _UnfitError(f"too large: {size} bytes; a cutout has at most {MAX_FILE_BYTES}")
+    header, image = _first_image(path.read_bytes())
+    finite = image[np.isfinite(image)]
+    if finite.size == 0:
+        raise _UnfitError("blank image")
+    if finite.min() == finite.max():
+        raise _UnfitError(f"constant image: every pixel is {finite[0]:g}")
+    _check_place(header, image.shape, position_deg, centre_tolerance_arcmin)
 
 
 def _first_image(raw: bytes) -> tuple[fits.Header, NDArray[np.generic]]:
@@ -92,11 +107,12 @@ def _check_place(
     position_deg: tuple[float, float],
     centre_tolerance_arcmin: float | None,
 ) -> None:
-    kept = fits.Header(
-        [(key, header[key]) for key in dict.fromkeys(header) if WCS_CARD.fullmatch(key)]
-    )
     ny, nx = shape
     try:
+        # A value is parsed when it is asked for, and only then found to be broken.
+        kept = fits.Header(
+            [(key, header[key]) for key in dict.fromkeys(header) if WCS_CARD.fullmatch(key)]
+        )
         wcs = WCS(kept, naxis=2, fix=False)
         if not wcs.has_celestial:
             raise ValueError(f"the axes are {list(wcs.wcs.ctype)}")

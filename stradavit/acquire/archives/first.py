@@ -6,7 +6,7 @@ a contact, and cannot be pointed at another server.
 
 from pathlib import Path
 
-from stradavit.acquire.archives.cutout_files import check_image
+from stradavit.acquire.archives.cutout_files import MAX_FILE_BYTES, check_image
 from stradavit.acquire.transfer.fetch import Remote
 from stradavit.settings.archives import ArchiveUrls
 
@@ -53,4 +53,5 @@ def first_cutout(
         # Sent with the status 200, in a page.
         no_data=NO_DATA,
         verify=check,
+        most_bytes=MAX_FILE_BYTES,
     )

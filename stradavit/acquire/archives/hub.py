@@ -37,6 +37,7 @@ WANTED: dict[str, Content] = {
     WEIGHTS: "safetensors",
 }
 RECORD = "hub.json"
+BLOCK = 1 << 20
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -135,8 +136,11 @@ def _remote(base: str, file: HubFile) -> Remote:
 
 def _git_fault(path: Path, git_sha1: str) -> str | None:
     """Why a small file is not the one git names so; the hub publishes no other digest of it."""
-    content = path.read_bytes()
-    found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as opened:
+        while block := opened.read(BLOCK):
+            hasher.update(block)
+    found = hasher.hexdigest()
     return None if found == git_sha1 else f"its git object is {found}, the hub lists {git_sha1}"
 
 

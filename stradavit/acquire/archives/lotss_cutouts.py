@@ -5,7 +5,7 @@ Plain requests: no library knows this service.
 
 from pathlib import Path
 
-from stradavit.acquire.archives.cutout_files import check_image
+from stradavit.acquire.archives.cutout_files import MAX_FILE_BYTES, check_image
 from stradavit.acquire.transfer.fetch import Remote
 from stradavit.settings.archives import ArchiveUrls
 
@@ -47,4 +47,5 @@ def lotss_cutout(
         # change: a page of other words is asked for twice, and then means the same.
         no_data=NO_DATA,
         verify=check,
+        most_bytes=MAX_FILE_BYTES,
     )

@@ -6,8 +6,6 @@ the authors' own loaders expect; and even then only through the restricted unpic
 
 import hashlib
 import logging
-import tarfile
-import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +16,7 @@ from stradavit.acquire.batches import BATCH_NAME
 from stradavit.acquire.labels import LabelledImage
 from stradavit.acquire.positions import name_sources
 from stradavit.acquire.transfer.fetch import Remote, fetch
+from stradavit.acquire.transfer.tars import TAR_DAMAGE, open_tar
 from stradavit.acquire.transfer.web import Web
 from stradavit.errors import DataError, LabelError
 from stradavit.settings.archives import ArchiveUrls
@@ -113,6 +112,7 @@ def _fetched(
         url=f"{urls.mirabest}/{release.path}",
         checksum=f"md5:{release.md5}" if release.md5 else "",
         content="tar.gz",
+        most_bytes=MAX_BYTES,
     )
     outcome = fetch(web, [remote], folder, f"{benchmark_name}: MiraBest {name}")[0]
     if outcome.path is None:
@@ -134,7 +134,7 @@ def check_batches(path: Path, release: Release) -> None:
     """
     found: dict[str, str] = {}
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path) as archive:
             n_bytes = 0
             for number, member in enumerate(archive):
                 n_bytes += member.size
@@ -151,7 +151,7 @@ def check_batches(path: Path, release: Release) -> None:
                     while block := opened.read(BLOCK):
                         digest.update(block)
                     found[name] = digest.hexdigest()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except (OSError, *TAR_DAMAGE) as error:
         raise DataError(
             f"{path}: cannot be read as an archive file ({error}). Delete it, and run again."
         ) from error

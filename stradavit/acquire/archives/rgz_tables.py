@@ -1,12 +1,11 @@
 """The catalogue of Radio Galaxy Zoo DR1 on Zenodo: loose tables, or an archive file of them."""
 
-import tarfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from stradavit.acquire.archives.foreign_text import quoted
 from stradavit.acquire.archives.zenodo import RecordFile, record_files
 from stradavit.acquire.transfer.fetch import Remote, fetch
+from stradavit.acquire.transfer.tars import TAR_DAMAGE, open_tar
 from stradavit.acquire.transfer.web import Web
 from stradavit.errors import DataError
 from stradavit.files import atomic_path
@@ -34,6 +33,7 @@ def radio_table(record: str, web: Web, urls: ArchiveUrls, folder: Path) -> Path:
         bytes=chosen.bytes,
         checksum=chosen.checksum,
         content="tar.gz" if chosen.name.lower().endswith(PACKED) else "csv",
+        most_bytes=MAX_BYTES,
     )
     outcome = fetch(web, [remote], folder, f"Zenodo record {record}")[0]
     if outcome.path is None:
@@ -65,7 +65,7 @@ def _unpacked(path: Path, folder: Path) -> Path:
     # Apart from what is fetched, which the journal of the folder answers for.
     out_path = folder / "unpacked" / TABLE
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path) as archive:
             n_bytes = 0
             for number, member in enumerate(archive):
                 n_bytes += member.size
@@ -81,7 +81,7 @@ def _unpacked(path: Path, folder: Path) -> Path:
                 with atomic_path(out_path) as temporary:
                     temporary.write_bytes(opened.read())
                 return out_path
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except (OSError, *TAR_DAMAGE) as error:
         raise DataError(
             f"{path}: cannot be unpacked ({error}). Delete it, and run again to fetch it."
         ) from error

@@ -73,7 +73,12 @@ def catalogue_path(
     refused: list[Outcome] = []
     # The CDS packs some tables and not others, and may change its mind.
     for name in (table, f"{table}.gz"):
-        remote = Remote(name=name, url=f"{urls.cds}/{catalogue}/{name}", verify=verify)
+        remote = Remote(
+            name=name,
+            url=f"{urls.cds}/{catalogue}/{name}",
+            verify=verify,
+            most_bytes=MAX_TABLE_BYTES,
+        )
         outcome = fetch(web, [remote], folder, f"{catalogue} {name}")[0]
         if outcome.path is not None:
             return outcome.path

@@ -2,14 +2,17 @@
 
 astropy.io.votable reads them, since the archives send tables in text and in binary form. What it
 would do beyond reading (fetch a STREAM from elsewhere, even from this disk) is refused beforehand,
-as are document types, which are where entities are declared.
+as are document types, which are where entities are declared, and tables that claim to be huge. The
+elements are looked at by an XML parser: a pattern can be led past what it looks for.
 """
 
+import math
 import re
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 from astropy.io import votable as astropy_votable
@@ -20,8 +23,12 @@ from stradavit.errors import DataError
 Cell = str | int | float | None
 Row = dict[str, Cell]
 
-# A reader of VOTables follows `href` of a STREAM; FITS and PARQUET are other formats inside.
-FETCHING = re.compile(r"<(?:\w+:)?(?:FITS|PARQUET)\b|<[^<>]*\bSTREAM\b[^<>]*href")
+# Other formats inside, which are read by way of a STREAM.
+OTHER_FORMATS = ("FITS", "PARQUET")
+# Values of a table, for which the reader makes room before it has seen them: 1 GB of letters.
+MAX_VALUES = 2**28
+# Rows that the reader makes room for at once.
+LEAST_ROWS = 512
 
 
 class ServiceError(DataError):
@@ -62,7 +69,7 @@ def read_votable(text: str, where: str) -> VOTable:
             f"{quoted(without_tags(text))}. The service is down or moved; try again "
             "later, and check its address in archives.urls."
         )
-    _refuse_fetching(text, where)
+    _look_through(text, where)
     try:
         with warnings.catch_warnings():
             # Every archive breaks some rule of the format; what matters is checked by the callers.
@@ -71,10 +78,7 @@ def read_votable(text: str, where: str) -> VOTable:
             tables = list(document.iter_tables())
             rows = tuple(row for table in tables for row in _rows(table))
     except Exception as error:  # the reader raises whatever its parsers raise
-        raise DataError(
-            f"{where}: the answer cannot be read as a VOTable ({quoted(str(error))}); it begins "
-            f"with {quoted(text, 80)!r}. It may have been cut short: try again."
-        ) from error
+        raise _unreadable(text, where, error) from error
     infos = [*document.infos, *(info for table in tables for info in table.infos)]
     infos += [info for resource in _resources(document) for info in resource.infos]
     is_truncated = False
@@ -89,13 +93,76 @@ def read_votable(text: str, where: str) -> VOTable:
     return VOTable(rows, columns, bool(tables), is_truncated)
 
 
-def _refuse_fetching(text: str, where: str) -> None:
-    fetching = FETCHING.search(text)
-    found = declaration_in(text) or (fetching[0] if fetching else "")
+def _unreadable(text: str, where: str, error: Exception) -> DataError:
+    return DataError(
+        f"{where}: the answer cannot be read as a VOTable ({quoted(str(error))}); it begins "
+        f"with {quoted(text, 80)!r}. It may have been cut short: try again."
+    )
+
+
+class _Look:
+    """What the elements of a VOTable would make its reader do.
+
+    `fetching`: an element that names a place to read from; `values`: for how many values of one
+    table there would be room.
+    """
+
+    def __init__(self) -> None:
+        self.fetching = ""
+        self.values = 0
+        self._width = self._n_rows = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        kind = name.rpartition(":")[2].upper()
+        if kind == "TR":
+            self._n_rows += 1
+        elif kind == "TABLE":
+            self._width, self._n_rows = 0, _whole(attributes.get("nrows", ""))
+        elif kind == "FIELD":
+            length = attributes.get("arraysize", "")
+            # Of what differs in length from row to row, the reader keeps what there is.
+            fixed = () if "*" in length else re.findall(r"\d+", length)
+            self._width += math.prod(map(_whole, fixed))
+        elif kind in OTHER_FORMATS or (
+            kind == "STREAM" and any(key.lower().endswith("href") for key in attributes)
+        ):
+            self.fetching = self.fetching or f"<{name}>"
+        self.values = max(self.values, self._width * max(self._n_rows, LEAST_ROWS))
+
+
+def _whole(text: str) -> int:
+    """A count in an attribute; whatever is longer than any table can be counts as endless."""
+    digits = text.strip()
+    if not digits.isdecimal():
+        return 0
+    return int(digits) if len(digits) < 12 else 10**12
+
+
+def _look_through(text: str, where: str) -> None:
+    """Refuse what must not reach the reader.
+
+    Raises
+    ------
+    DataError
+    """
+    look, found = _Look(), declaration_in(text)
+    if not found:
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = look.start
+        try:
+            parser.Parse(text.encode(), True)
+        except (expat.ExpatError, ValueError) as error:
+            raise _unreadable(text, where, error) from error
+        found = look.fetching
     if found:
         raise DataError(
             f"{where}: the answer holds {quoted(found, 60)!r}, which no archive has reason to "
             "send. It is not read. Check the address in archives.urls."
+        )
+    if look.values > MAX_VALUES:
+        raise DataError(
+            f"{where}: the answer claims a table of {look.values:.1e} values; at most "
+            f"{MAX_VALUES:.1e} are read. Check the address in archives.urls."
         )
 
 

@@ -1,25 +1,24 @@
 """Unpacking tar and zip files from elsewhere: no paths that lead out, no links, no bombs."""
 
-import lzma
 import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from stradavit.acquire.transfer.names import safe_name
+from stradavit.acquire.transfer.tars import TAR_DAMAGE, open_tar
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveSettings
 
 BLOCK = 1 << 20
 # RuntimeError is how zipfile says that a member is encrypted.
-DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
-)  # fmt: skip
+DAMAGE = (*TAR_DAMAGE, zipfile.BadZipFile)
+# Bytes of a zip's table for each member that may be in it.
+TABLE_BYTES = 256
 MAX_DEPTH = 16
 
 
@@ -85,7 +84,7 @@ def _unpack_into(
 ) -> None:
     most_bytes = int(archives.unpack_gb * 1e9)
     n_bytes, seen = 0, set()
-    for number, member in enumerate(_members(path), 1):
+    for number, member in enumerate(_members(path, archives.unpack_members), 1):
         where = f"{path}: the member {ascii(member.name)[:100]}"
         if number > archives.unpack_members:
             raise _bomb(path, f"more than {archives.unpack_members} members", "unpack_members")
@@ -112,8 +111,17 @@ def _unpack_into(
             os.fsync(out.fileno())
 
 
-def _members(path: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
+def _is_tar(path: Path) -> bool:
+    try:
+        with open_tar(path):
+            return True
+    except tarfile.TarError:
+        return False
+
+
+def _members(path: Path, most: int) -> Iterator[_Member]:
+    if zipfile.is_zipfile(path) and not _is_tar(path):
+        _check_table(path, most)
         with zipfile.ZipFile(path) as opened:
             for info in opened.infolist():
                 kind = info.external_attr >> 28
@@ -127,7 +135,7 @@ def _members(path: Path) -> Iterator[_Member]:
                     lambda info=info, opened=opened: opened.open(info),  # type: ignore[misc]
                 )
         return
-    with tarfile.open(path) as tar:
+    with open_tar(path) as tar:
         for entry in tar:
             if not (entry.isreg() or entry.isdir()):
                 raise _no_file(path, entry.name)
@@ -137,6 +145,15 @@ def _members(path: Path) -> Iterator[_Member]:
                 entry.isreg(),
                 lambda entry=entry, tar=tar: tar.extractfile(entry),  # type: ignore[misc]
             )
+
+
+def _check_table(path: Path, most: int) -> None:
+    """Refuse a zip whose table would fill the memory, which zipfile reads whole."""
+    with path.open("rb") as opened:
+        # As zipfile itself looks for it: another way of looking might find another table.
+        end = zipfile._EndRecData(opened)  # type: ignore[attr-defined]
+    if end is not None and end[zipfile._ECD_SIZE] > most * TABLE_BYTES:  # type: ignore[attr-defined]
+        raise _bomb(path, f"more than {most} members", "unpack_members")
 
 
 def _checked_name(name: str, where: str) -> str | None:

@@ -22,7 +22,9 @@ ENDS = {
     "jpeg": re.compile(rb"\xff\xd9"),
     "votable": re.compile(rb"</([\w.-]+:)?votable\s*>", re.IGNORECASE),
 }
-MAX_SAFETENSORS_HEADER = 100_000_000
+# Parsed JSON takes some ten times its bytes. Headers of the largest models have one MB.
+MAX_SAFETENSORS_HEADER = 10_000_000
+MAX_JSON_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,9 @@ def _check_zip(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise MalformedError(f"JSON of {size} bytes, where at most {MAX_JSON_BYTES} are read")
     try:
         json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -253,7 +258,7 @@ def _check_safetensors(path: Path, head: bytes, size: int) -> None:
             for name, tensor in tensors.items()
             if name != "__metadata__"
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise MalformedError("no safetensors: its header cannot be read") from None
     expected = 8 + n_header + max(ends, default=0)
     if size != expected:

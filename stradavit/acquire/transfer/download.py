@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from stradavit.acquire.transfer.content import HEAD_BYTES, is_text, refuse_start, says
-from stradavit.acquire.transfer.failures import failure
+from stradavit.acquire.transfer.failures import WebError, failure
 from stradavit.acquire.transfer.fits_length import MalformedError
 from stradavit.acquire.transfer.manners import retry_after_s
 from stradavit.acquire.transfer.meter import Meter
@@ -141,6 +141,9 @@ def _receive(
             raise MalformedError(f"{total} bytes instead of {remote.bytes}")
         part.discard()
         part.note(_validator(response), total if total is not None else remote.bytes)
+    most = _most_bytes(web, remote)
+    if total is not None and total > most:
+        raise _too_large(remote, most)
     with part.path.open("ab" if start else "wb") as out:
         n_bytes = start
         for chunk in _joined(first, chunks):
@@ -149,9 +152,29 @@ def _receive(
             meter.add(len(chunk))
             if remote.bytes is not None and n_bytes > remote.bytes:
                 raise MalformedError(f"more than its {remote.bytes} bytes")
+            if n_bytes > most:
+                raise _too_large(remote, most)
     expected = total if remote.bytes is None else remote.bytes
     if expected is not None and n_bytes < expected:
         raise httpx.RemoteProtocolError(f"after {n_bytes} of {expected} bytes")
+
+
+def _most_bytes(web: Web, remote: Remote) -> int:
+    """How much may come: as much as was announced, else what the settings allow."""
+    if remote.bytes is not None:
+        return remote.bytes
+    return int(web.archives.file_gb * 1e9) if remote.most_bytes is None else remote.most_bytes
+
+
+def _too_large(remote: Remote, most: int) -> WebError:
+    key = " (archives.file_gb)" if remote.most_bytes is None else ""
+    return failure(
+        "GET" if remote.form is None else "POST",
+        remote.url,
+        remote.secret,
+        reason=f"is a file of more than {most / 1e9:g} GB{key}",
+        is_permanent=True,
+    )
 
 
 def _total(response: httpx.Response) -> int | None:
@@ -194,7 +217,7 @@ def _refuse(web: Web, remote: Remote, response: httpx.Response, method: str) -> 
     """Turn an error status into an error, unless its page says that there is no data."""
     if remote.no_data:
         head = bytearray()
-        for chunk in web.chunks(response):
+        for chunk in web.chunks(response, is_raw=True):
             head += chunk
             if len(head) >= HEAD_BYTES:
                 break

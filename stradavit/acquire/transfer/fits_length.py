@@ -10,6 +10,10 @@ BLOCK = 2880
 CARD = 80
 MAX_HEADER_BLOCKS = 4096
 
+# The standard has no more axes, and no file more bytes.
+MAX_AXES = 999
+MAX_BYTES = 2**63
+
 
 class MalformedError(Exception):
     """What is wrong with a file.
@@ -132,12 +136,18 @@ def data_bytes(header: bytes) -> int:
         except ValueError:
             raise MalformedError(f"FITS without a whole number as {key}") from None
 
-    axes = [number(f"NAXIS{n}") for n in range(1, number("NAXIS") + 1)]
+    n_axes = number("NAXIS")
+    if not 0 <= n_axes <= MAX_AXES:
+        raise MalformedError("FITS with an impossible number of axes")
+    axes = [number(f"NAXIS{n}") for n in range(1, n_axes + 1)]
     if values.get("GROUPS") == b"T" and axes and axes[0] == 0:
         axes = axes[1:]
     if not axes:
         return 0
-    if min(axes) < 0 or number("PCOUNT", 0) < 0:
+    if min(axes) < 0 or number("PCOUNT", 0) < 0 or number("GCOUNT", 1) < 0:
         raise MalformedError("FITS with an axis of negative length")
     n_values = number("GCOUNT", 1) * (number("PCOUNT", 0) + prod(axes))
-    return abs(number("BITPIX")) // 8 * n_values
+    n_bytes = abs(number("BITPIX")) // 8 * n_values
+    if n_bytes >= MAX_BYTES:
+        raise MalformedError("FITS that promises more bytes than any file has")
+    return n_bytes

@@ -43,6 +43,7 @@ class Remote:
     auth : user and password for this host only
     no_data : text by which the server says, with whatever status, that it has no such thing
     verify : a last look at the finished file: a reason to refuse it, or None
+    most_bytes : largest it may be where `bytes` is unknown; `archives.file_gb` if None
     """
 
     name: str
@@ -56,6 +57,7 @@ class Remote:
     auth: tuple[str, str] | None = field(default=None, repr=False)
     no_data: str = ""
     verify: Callable[[Path], str | None] | None = None
+    most_bytes: int | None = None
 
     def __post_init__(self) -> None:
         safe_name(self.name)

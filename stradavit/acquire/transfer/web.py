@@ -7,16 +7,19 @@ with huggingface_hub.
 import json
 import logging
 import ssl
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
 from stradavit import __version__
 from stradavit.acquire.transfer.failures import RETRIED, StoppedError, WebError, broken, failure
+from stradavit.acquire.transfer.leads import astray, is_inside
 from stradavit.acquire.transfer.manners import Manners, retry_after_s
 from stradavit.errors import DataError
 from stradavit.settings.archives import ArchiveSettings
@@ -27,6 +30,10 @@ PROJECT = "radio-astronomy foundation models"
 
 Params = Mapping[str, str] | tuple[tuple[str, str], ...] | list[tuple[str, str]] | None
 Auth = tuple[str, str] | None
+
+MAX_REDIRECTS = 20
+# Packings of an answer that are undone, though none is asked for: as browsers get them.
+PACKED = ("gzip", "x-gzip", "deflate")
 
 # It logs the address of each request, pre-signed ones included.
 for _library in ("httpx2", "httpcore2"):
@@ -156,9 +163,21 @@ class Web(Manners):
 
     def _small(self, response: httpx.Response, method: str, url: str, secret: bool) -> bytes:
         most = int(self.archives.max_small_mb * 1e6)
+        packing = response.headers.get("Content-Encoding", "").strip().lower()
+        if packing not in ("", "identity", *PACKED):
+            raise failure(
+                method,
+                url,
+                secret,
+                response.status_code,
+                reason=f"answered packed as {packing[:40]!r}, though asked not to",
+                is_permanent=True,
+            )
+        # Not by the client, which unpacks whatever comes to whatever size it has.
+        stream = zlib.decompressobj(wbits=47) if packing in PACKED else None
         body = bytearray()
-        for chunk in self.chunks(response):
-            body += chunk
+        for chunk in self.chunks(response, is_raw=True):
+            body += chunk if stream is None else _unpacked(stream, chunk, most + 1 - len(body))
             if len(body) > most:
                 raise failure(
                     method,
@@ -169,6 +188,8 @@ class Web(Manners):
                     remedy="Raise archives.max_small_mb if that is what it should be.",
                     is_permanent=True,
                 )
+        if stream is not None and not stream.eof:
+            raise httpx.DecodingError("packed text that ends too early")
         return bytes(body)
 
     # -- one try ------------------------------------------------------------------------------
@@ -181,6 +202,15 @@ class Web(Manners):
             turn = self.turn(url)
         except ValueError:
             raise failure(method, url, secret, reason="is no address", is_permanent=True) from None
+        if auth and urlsplit(url).scheme != "https" and not is_inside(urlsplit(url).hostname):
+            raise failure(
+                method,
+                url,
+                secret,
+                reason="would get the password in the clear",
+                remedy="Set an address that begins with https:// in archives.urls.",
+                is_permanent=True,
+            )
         with turn:
             try:
                 request = self._client.build_request(
@@ -193,14 +223,37 @@ class Web(Manners):
                     request,
                     stream=True,
                     auth=httpx.BasicAuth(*auth) if auth else None,
-                    follow_redirects=options.get("follow", True),
+                    follow_redirects=False,
                 )
+                if options.get("follow", True):
+                    response = self._followed(response, method, url, secret)
                 try:
                     yield response
                 finally:
                     response.close()
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 raise broken(method, url, secret, error) from None
+
+    def _followed(
+        self, response: httpx.Response, method: str, url: str, secret: bool
+    ) -> httpx.Response:
+        """The response that redirects lead to.
+
+        The client would read the body of each redirect to its end, and it may have none. Headers
+        with a login are dropped by the client where the host changes.
+        """
+        for _ in range(MAX_REDIRECTS):
+            if not response.has_redirect_location:
+                return response
+            response.close()
+            following = response.next_request
+            if following is None:
+                raise httpx.RemoteProtocolError("a redirect to no address")
+            if fault := astray(str(response.url), str(following.url)):
+                raise failure(method, url, secret, reason=fault, is_permanent=True)
+            response = self._client.send(following, stream=True, follow_redirects=False)
+        response.close()
+        raise httpx.TooManyRedirects("too many", request=response.request)
 
 
 @cache
@@ -213,6 +266,19 @@ def _trusted() -> ssl.SSLContext:
             f"the certificates that hosts are checked against cannot be read ({error}). Correct "
             "SSL_CERT_FILE and SSL_CERT_DIR, or unset them."
         ) from error
+
+
+def _unpacked(stream: Any, chunk: bytes, most: int) -> bytes:
+    """What a chunk unpacks to, at most so many bytes of it.
+
+    Raises
+    ------
+    httpx.DecodingError
+    """
+    try:
+        return bytes(stream.decompress(chunk, most))
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from error
 
 
 def _with(url: str, params: Params) -> httpx.URL:

@@ -1,6 +1,5 @@
 """What a detection set consists of."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from stradavit.acquire.archives import sardet
 from stradavit.acquire.detection_sets import acquire_detection
 from stradavit.acquire.simulated import scenes
 from stradavit.errors import DataError
-from stradavit.files import sha256_of
+from stradavit.files import read_json, sha256_of
 from stradavit.settings.detection import CocoSet, SimulatedScenes, SplitCounts
 
 SCENES = SimulatedScenes(
@@ -20,7 +19,7 @@ SCENES = SimulatedScenes(
 def acquired(tmp_path: Path, block: SimulatedScenes | CocoSet = SCENES) -> dict:
     out_path = tmp_path / "sources.json"
     acquire_detection("drawn", block, out_path)
-    return json.loads(out_path.read_text())
+    return read_json(out_path)
 
 
 def test_drawn_scenes_lie_beside_the_sources(tmp_path: Path) -> None:
@@ -62,7 +61,8 @@ def test_a_copy_stays_where_it_is(tmp_path: Path) -> None:
     sources = acquired(tmp_path / "b", block)
     assert sources["root"] == str(tmp_path / "a" / "files")
     assert set(sources["annotations"]) == set(sources["folders"]) == {"val", "test"}
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["sources.json"]
+    left = sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert left == ["sources.json", "sources.json.made.json"]
 
 
 def test_a_class_that_is_not_there(tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_truth_is_left_to_its_own_module(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(truth, "truth_sources", lambda *a: seen.append(a) or {"kind": "truth"})
     acquire_detection("radio", block, tmp_path / "s.json", [tmp_path / "0.csv"], None)
     assert seen == [("radio", block, tmp_path / "s.json", [tmp_path / "0.csv"], None)]
-    assert json.loads((tmp_path / "s.json").read_text()) == {"kind": "truth"}
+    assert read_json(tmp_path / "s.json") == {"kind": "truth"}

@@ -1,5 +1,6 @@
 """Benchmarks that are a folder of images and a CSV of labels."""
 
+import csv
 import logging
 import math
 from pathlib import Path
@@ -68,7 +69,9 @@ def test_column_names_the_side_of_the_published_split(folder: Path) -> None:
 def test_side_that_is_none_is_told(folder: Path) -> None:
     acquire(folder, HEADER + "a.png,X,,\n")
     path = folder.parent / "raw" / "labels.csv"
-    path.write_text(path.read_text().rstrip() + "both\n")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    kept = [name for name in rows[0] if name not in ("check", "split")]
+    path.write_text(f"{','.join(kept)},split\n{','.join(rows[0][n] for n in kept)},both\n")
     with pytest.raises(LabelError, match=r"line 2: the split is 'both'; expected train, test"):
         read_labels(path)
 

@@ -1,11 +1,12 @@
 """Local surveys and positions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stradavit.acquire.local import local_manifest, read_positions, survey_files
-from stradavit.acquire.manifest import read_ledger, read_manifest
+from stradavit.acquire.manifest import read_ledger, read_manifest, write_manifest
 from stradavit.acquire.stages import acquire_part, make_manifest
 from stradavit.errors import DataError
 from stradavit.files import sha256_of
@@ -81,8 +82,9 @@ def test_file_that_vanished_is_named(folder: Path, tmp_path: Path) -> None:
 def test_file_of_another_digest_is_refused(folder: Path, tmp_path: Path) -> None:
     chosen = survey(folder / "a.fits")
     make_manifest("s", chosen, tmp_path / "m.csv")
-    text = (tmp_path / "m.csv").read_text()
-    (tmp_path / "m.csv").write_text(text.rstrip("\n") + "sha256:" + "f" * 64 + "\n")
+    rows = read_manifest(tmp_path / "m.csv")
+    others = [replace(row, checksum="sha256:" + "f" * 64) for row in rows]
+    write_manifest(tmp_path / "m.csv", others)
     with pytest.raises(DataError, match="damaged or was changed"):
         acquire_part("s", chosen, tmp_path / "m.csv", 0, tmp_path / "0.csv")
 

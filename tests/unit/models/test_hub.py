@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stradavit.errors import DataError
+from stradavit.files import read_json
 from stradavit.models.card import read_card
 from stradavit.models.config import EncoderConfig
 from stradavit.models.encoder import ViTEncoder
@@ -34,7 +35,7 @@ def write(folder: Path, config: EncoderConfig, with_decoder: bool = True) -> Mas
 
 def edit_config(folder: Path, **values: object) -> None:
     path = folder / "config.json"
-    config = json.loads(path.read_text()) | values
+    config = read_json(path) | values
     path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
 
 

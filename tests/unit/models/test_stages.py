@@ -63,7 +63,7 @@ def test_a_local_folder_is_checked_and_copied(tmp_path: Path) -> None:
     weights = {k.removeprefix("vit."): v.clone() for k, v in load_file(path).items()}
     save_file(weights | {"projector_head.fc1.bias": torch.zeros(3)}, path)
     config = json.loads((source / "config.json").read_text())
-    del config["stradavit_final_norm"]
+    del config["stradavit_final_norm"], config["seal"]
     (source / "config.json").write_text(json.dumps(config))
 
     local = LocalEncoder(source="local", path=str(source))
