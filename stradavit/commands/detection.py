@@ -8,6 +8,7 @@ from stradavit.commands.command import (
     Namespace,
     Option,
     command,
+    lease_gpu,
     loader_settings,
 )
 
@@ -32,6 +33,7 @@ IMAGES: Option = PATH | {"help": "Images with boxes."}
 def train_detector(a: Namespace) -> str:
     """Train one detector."""
     loader = loader_settings(a.loader)
+    lease_gpu(a, loader)
     from stradavit.detection.training import train_detector
     from stradavit.settings.detection import DetectorRun
 
@@ -56,6 +58,7 @@ def train_detector(a: Namespace) -> str:
 def detect(a: Namespace) -> str:
     """Score one detector."""
     loader = loader_settings(a.loader)
+    lease_gpu(a, loader)
     from stradavit.detection.detect import detect
 
     names = (a.encoder_name, a.set_name)

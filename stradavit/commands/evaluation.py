@@ -8,6 +8,7 @@ from stradavit.commands.command import (
     Namespace,
     Option,
     command,
+    lease_gpu,
     loader_settings,
     one_thread,
 )
@@ -30,6 +31,7 @@ NAMES: dict[str, Option] = {
 def features(a: Namespace) -> str:
     """Embed a benchmark."""
     loader = loader_settings(a.loader)
+    lease_gpu(a, loader)
     from stradavit.evaluation.features import extract_features
 
     extract_features(a.encoder.parent, a.benchmark, a.out, loader)
@@ -122,6 +124,7 @@ def published_split(a: Namespace) -> str:
 def finetune(a: Namespace) -> str:
     """Fine-tune an encoder."""
     loader = loader_settings(a.loader)
+    lease_gpu(a, loader)
     from stradavit.evaluation.finetune import finetune
     from stradavit.settings.evaluation import EvaluationSettings
 

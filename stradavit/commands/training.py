@@ -9,6 +9,8 @@ from stradavit.commands.command import (
     Namespace,
     archive_settings,
     command,
+    job_of,
+    lease_gpu,
     loader_settings,
     source_block,
 )
@@ -35,21 +37,32 @@ def acquire_encoder(a: Namespace) -> str:
 
 @command(
     "pretrain",
-    "Train one encoder; continues from its last checkpoint if there is one. Launch it by "
-    "torchrun to use several devices.",
-    settings=BLOCK | {"help": "Objective, loss, registers, seed, phase, views."},
+    "Train one encoder; continues from its last checkpoint if there is one. Starts a process for "
+    "each device if the settings name several.",
+    settings=BLOCK | {"help": "Objective, loss, registers, seed, devices, phase, views."},
     corpus=PATH | {"help": "Index of the cutouts to train on."},
     start_from=PATH | {"help": "model.safetensors to start from."},
     out=PATH | {"help": "model.safetensors to write."},
     loader=LOADER,
 )
-def pretrain(a: Namespace) -> str:
+def pretrain(a: Namespace) -> str | int:
     """Train one encoder."""
     loader = loader_settings(a.loader)
     from stradavit.settings.training import PretrainSettings
+    from stradavit.training.launch import become_worker, is_worker, launch
+
+    settings = PretrainSettings.parse(a.settings)
+    is_one_of_many = is_worker()
+    if is_one_of_many:
+        become_worker()
+    elif settings.devices > 1:
+        options = ("settings", "corpus", "start_from", "out", "loader")
+        command = [f"--{name.replace('_', '-')}={getattr(a, name)}" for name in options]
+        launch(settings.devices, loader, ["pretrain", *command], job_of(a))
+        return f"encoder: {a.out.parent}"
+    else:
+        lease_gpu(a, loader)
     from stradavit.training.pretrain import pretrain
 
-    pretrain(
-        PretrainSettings.parse(a.settings), a.corpus, a.start_from.parent, a.out.parent, loader
-    )
-    return f"encoder: {a.out.parent}"
+    pretrain(settings, a.corpus, a.start_from.parent, a.out.parent, loader)
+    return 0 if is_one_of_many else f"encoder: {a.out.parent}"

@@ -89,7 +89,12 @@ def _training_row(
         network = network_of(settings, run.node, results_dir)
         phase = wanted.phase
         epoch = Epoch(
-            int(corpus.cutouts.value), phase.batch_size, phase.effective_batch, phase.drop_last
+            int(corpus.cutouts.value),
+            phase.batch_size,
+            phase.effective_batch,
+            phase.drop_last,
+            equal_shares=wanted.objective == "contrastive",
+            world=wanted.devices,
         )
         updates = phase.epochs * epoch.updates_per_epoch
         cutouts = phase.epochs * epoch.cutouts_per_epoch
@@ -99,7 +104,7 @@ def _training_row(
         same = [r for r in fitting if r.network.shape.registers == network.shape.registers]
         record = next(iter([*same, *fitting]), None)
         per_cutout = record.seconds(network, wanted) if record else flops / speed.flops
-        seconds += start_s("pretrain") + to_do * per_cutout
+        seconds += wanted.devices * start_s("pretrain") + to_do * per_cutout
         gflops.append(flops / 1e9)
         left += to_do
         chosen.append((record, network))

@@ -237,6 +237,7 @@ class Settings(Block):
             loss=loss,
             registers=node.registers,
             seed=node.seed,
+            devices=self.training.devices,
             phase=phase,
             views=views,
         )

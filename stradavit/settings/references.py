@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from stradavit.settings import Settings
 
 BLOCKS = ("surveys", "benchmarks", "corpora", "encoders")
+# The name of a run holds those of a start and a corpus, that of its log also that of a set, and
+# no name of a file may have more than 255 bytes.
+MAX_NAME = 48
 
 
 def is_safe_name(name: str) -> bool:
@@ -28,6 +31,7 @@ def faults_of(settings: "Settings") -> list[str]:
         *_left_out(settings),
         *_detection(settings),
         *_repeats(settings),
+        *_devices(settings),
     ]
 
 
@@ -48,10 +52,22 @@ def _names(settings: "Settings") -> Iterator[str]:
                     f"{block}.{name}: use ASCII letters, digits, '.', '_', '-' only, a letter or "
                     "digit first: names become file names"
                 )
+            elif len(name) > MAX_NAME:
+                yield f"{block}.{name}: has {len(name)} characters; {MAX_NAME} fit into file names"
+        yield from _twins(block, names)
     for name in settings.detection.sets:
         for block in ("surveys", "benchmarks"):
             if name in getattr(settings, block):
                 yield f"detection.sets.{name} has a name of {block}; rename it: both have a folder"
+
+
+def _twins(block: str, names: Iterable[str]) -> Iterator[str]:
+    """Names that some disks, and readers of tables, cannot tell apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            yield f"{block}.{name} differs from {other} in capitals only; rename it"
 
 
 def _corpora(settings: "Settings") -> Iterator[str]:
@@ -184,3 +200,12 @@ def _repeats(settings: "Settings") -> Iterator[str]:
     for path, values in lists:
         if twice := sorted({value for value in values if values.count(value) > 1}):
             yield f"{path} names {twice[0]!r} more than once"
+
+
+def _devices(settings: "Settings") -> Iterator[str]:
+    devices, nodes = settings.training.devices, settings.loader.nodes
+    if devices % nodes:
+        yield (
+            f"training.devices is {devices}, which {nodes} machines (loader.nodes) cannot share "
+            "equally; choose a multiple"
+        )

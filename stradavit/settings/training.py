@@ -86,6 +86,11 @@ class TrainingSettings(Block):
     """Pretraining."""
 
     seeds: tuple[Seed, ...] = Field((42,), min_length=1, description="One run per seed.")
+    devices: Count = Field(
+        1,
+        description="Devices that one pretraining uses; with `batch_size` per device it decides "
+        "which cutouts are contrasted, so it is part of the result.",
+    )
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     contrastive: ContrastiveSettings = ContrastiveSettings()
     dinov2: ContrastiveSettings = Field(
@@ -117,6 +122,7 @@ class PretrainSettings(Block):
     loss: ReconstructionLoss | ContrastiveLoss
     registers: int = Field(ge=0)
     seed: Seed
+    devices: Count = 1
     phase: ReconstructionSettings | ContrastiveSettings
     views: ViewSettings
 
@@ -133,6 +139,11 @@ class LoaderSettings(Block):
     )
     log_every_steps: Count = Field(100, description="Optimiser steps between metric lines.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    nodes: Count = Field(
+        1,
+        description="Machines that share the `training.devices` of one pretraining equally; more "
+        "than one needs Slurm.",
+    )
     compile: Literal["auto", "off", "on"] = Field(
         "auto",
         description="torch.compile of the blocks in pretraining; auto: on GPUs only. Like "

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from stradavit.errors import TrainingError
+
+# How long a device waits for another before the run is given up. The longest waiting is for rank 0
+# to write a checkpoint and for all to compile.
+_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -72,23 +77,41 @@ def choose_device(device: Literal["auto", "cpu", "cuda"], number: int = 0) -> to
 
 
 @contextmanager
-def team(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Team]:
+def team(device: Literal["auto", "cpu", "cuda"], devices: int) -> Iterator[Team]:
     """Join the processes `torchrun` started, or be the only one.
+
+    Parameters
+    ----------
+    devices : that the settings ask for
 
     Raises
     ------
     TrainingError
-        If a CUDA device is asked for and there is none.
+        If a CUDA device is asked for and there is none, there are not as many processes as
+        `devices`, or another process is lost on the way.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != devices:
+        raise TrainingError(
+            f"training.devices is {devices}, and {world} process(es) were started (WORLD_SIZE); "
+            "expected one for each device. `stradavit pretrain` starts them itself."
+        )
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = choose_device(device, local_rank)
     if world == 1:
         yield Team(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Team(dist.get_rank(), world, chosen)
+    except RuntimeError as error:
+        # Gloo has no kind of error of its own.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise TrainingError(
+            f"device {os.environ.get('RANK')} waits in vain for the others: {error}. One of them "
+            "failed or was killed. Start the job again to go on from the last checkpoint."
+        ) from error
     finally:
         dist.destroy_process_group()
 

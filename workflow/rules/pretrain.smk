@@ -16,16 +16,17 @@ rule pretrain_reconstruction:
         encoder=encoders_of("reconstruction"),
     conda:
         "../../envs/train.yaml"
-    threads: THREADS
+    threads: TRAINING_THREADS
     resources:
-        gpu=gpus,
+        gpu=training_gpus,
         loader=LOADER,
     params:
         settings=run_settings,
     message:
         "Pretraining {wildcards.encoder}"
     shell:
-        "stradavit pretrain --settings {params.settings:q} --corpus {input.corpus:q}"
+        # Not a child of the shell, which could die of a signal while a checkpoint is written.
+        "exec stradavit pretrain --settings {params.settings:q} --corpus {input.corpus:q}"
         " --start-from {input.start:q} --out {output:q} --loader {resources.loader:q} &> {log:q}"
 
 

@@ -201,7 +201,7 @@ def test_a_detector_goes_on_from_its_checkpoint(
     optimiser, _ = adamw({"layer": layer}, run.training.optimiser)
     # Three updates are an epoch of five images, one more is two images.
     state = RunState({"layer": layer}, optimiser, "", updates=4)
-    identity = identity_of(run, images, encoder, world=1)
+    identity = identity_of(run, images, encoder)
     folder = detector_folder(results, ENCODER, "sar", 1)
     Checkpoints(folder, identity).save(state)
     after = job(plan(settings, tflops=1e-3), "train_detector")

@@ -158,7 +158,7 @@ def test_a_run_goes_on_from_its_checkpoint(
     results = tmp_path / "results"
     name = RUN.format(42)
     wanted = settings.pretrain_settings(settings.nodes()[name])
-    identity = identity_of(wanted, results / "corpora" / "all.h5", start, 1)
+    identity = identity_of(wanted, results / "corpora" / "all.h5", start)
     layer = torch.nn.Linear(1, 1)
     optimiser, _ = adamw({"layer": layer}, wanted.phase.optimiser)
     state = RunState({"layer": layer}, optimiser, "", updates=3)

@@ -5,6 +5,9 @@ import multiprocessing
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -92,6 +95,43 @@ def lines(out_dir: Path, kind: str) -> list[dict[str, Any]]:
     return found
 
 
+def pretrain_command(
+    settings: PretrainSettings, corpus_path: Path, start_dir: Path, out_dir: Path, speed: Any
+) -> list[str]:
+    """`stradavit pretrain` as the workflow gives it, in this interpreter."""
+    return [
+        *(sys.executable, "-m", "stradavit.cli", "pretrain"),
+        *("--settings", settings.to_json(), "--loader", speed.to_json()),
+        *("--corpus", str(corpus_path), "--start-from", str(start_dir / "model.safetensors")),
+        *("--out", str(out_dir / "model.safetensors")),
+    ]
+
+
+def wait_for_update(run: "subprocess.Popen[str]", out_dir: Path, update: int) -> None:
+    """Wait until a run has recorded so many updates."""
+    path = out_dir / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not path.exists() or len(path.read_text(encoding="utf-8").splitlines()) < update:
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.01)
+
+
+def workers_of(launcher: int) -> list[int]:
+    """Processes that a launcher has started, by number of their device."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        ranks = [entry[5:] for entry in environment if entry.startswith(b"RANK=")]
+        if parent == launcher and ranks:
+            found[int(ranks[0])] = int(folder.name)
+    return [found[rank] for rank in sorted(found)]
+
+
 def child(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Start a process that has torch already; for killing, and for ranks."""
     context = multiprocessing.get_context("forkserver")
@@ -113,8 +153,9 @@ def run_rank(rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> No
     pretrain(*arguments)
 
 
-def run_ranks(world: int, *arguments: Any) -> None:
+def run_ranks(world: int, settings: PretrainSettings, *arguments: Any) -> None:
     """Pretrain with several gloo processes."""
+    arguments = (settings.model_copy(update={"devices": world}), *arguments)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
