@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from stradavit.acquire.local import survey_files as find_files
+from stradavit.errors import DataError
 from stradavit.provenance import imported_files
 from stradavit.settings.detection import CocoSet, SardetSet, TruthSet
 from stradavit.settings.sources import ArchiveBenchmark, ArchiveSurvey, ChipsSurvey
@@ -27,6 +28,8 @@ YARDSTICKS = (
 # Snakemake reruns a job when a parameter changes.
 LOADER = SETTINGS.loader.to_json()
 THREADS = SETTINGS.loader.threads
+# A process for each device of a machine.
+TRAINING_THREADS = THREADS * SETTINGS.training.devices // SETTINGS.loader.nodes
 ARCHIVES = SETTINGS.archives.to_json()
 
 
@@ -39,6 +42,11 @@ def gpus(wildcards):
     )
 
 
+def training_gpus(wildcards):
+    """The devices of one pretraining, on all its machines, as Slurm counts them."""
+    return gpus(wildcards) * SETTINGS.training.devices
+
+
 def code(module):
     """The files of the package `module` runs through; an edit reruns a cheap rule."""
     return [str(path) for path in imported_files(module)]
@@ -49,6 +57,17 @@ def dump(block, *left_out):
     return json.dumps(
         block.model_dump(mode="json", exclude=set(left_out)), sort_keys=True
     )
+
+
+def trackable(paths):
+    """Files of the user's as Snakemake can follow them: it fills in what stands in braces."""
+    for path in paths:
+        if "{" in path:
+            raise DataError(
+                f"{path}: Snakemake would take the braces for a wildcard. Rename the file or "
+                "folder, or narrow the setting that names it."
+            )
+    return paths
 
 
 # -- acquire ------------------------------------------------------------------------------------
@@ -97,11 +116,12 @@ def survey_files(wildcards):
     """A local survey's files and a frozen manifest, so that a change in them is noticed."""
     survey = SETTINGS.surveys[wildcards.survey]
     if is_fetched(survey):
-        return [survey.frozen_manifest] if survey.frozen_manifest else []
+        return trackable([survey.frozen_manifest] if survey.frozen_manifest else [])
     if survey.source != "local":
         return []
     positions = [survey.positions] if survey.positions else []
-    return [str(path) for path in find_files(wildcards.survey, survey)] + positions
+    found = [str(path) for path in find_files(wildcards.survey, survey)]
+    return trackable(found + positions)
 
 
 def benchmark_source(wildcards):
@@ -119,7 +139,7 @@ def benchmark_files(wildcards):
     """A folder benchmark's labels, or a batch benchmark's batches."""
     benchmark = SETTINGS.benchmarks[wildcards.benchmark]
     if benchmark.source == "folder":
-        return [benchmark.labels]
+        return trackable([benchmark.labels])
     if benchmark.source == "batches":
         return files_at(benchmark.path)
     return []
@@ -127,9 +147,8 @@ def benchmark_files(wildcards):
 
 def files_at(path):
     """A file, or the files of a folder, so that a changed one is noticed; itself if absent."""
-    return [str(file) for file in sorted(Path(path).glob("*")) if file.is_file()] or [
-        path
-    ]
+    files = [str(file) for file in sorted(Path(path).glob("*")) if file.is_file()]
+    return trackable(files or [path])
 
 
 def start_files(wildcards):
@@ -259,14 +278,12 @@ def detection_files(wildcards):
     """Annotations and catalogues on this disk, so that a change in them is noticed."""
     block = SETS[wildcards.detection]
     if isinstance(block, CocoSet):
-        return [
-            str(path)
-            for path in sorted(
-                Path(block.path).expanduser().glob("**/Annotations/*.json")
-            )
-        ]
+        folder = Path(block.path).expanduser()
+        return trackable(
+            [str(path) for path in sorted(folder.glob("**/Annotations/*.json"))]
+        )
     if isinstance(block, TruthSet) and block.truth:
-        return list(block.truth.values())
+        return trackable(list(block.truth.values()))
     return []
 
 

@@ -22,7 +22,7 @@ rule acquire_manifest:
     message:
         "Listing products of {wildcards.survey}"
     shell:
-        "stradavit acquire-manifest --name {wildcards.survey:q} --survey {params.survey:q}"
+        "exec stradavit acquire-manifest --name {wildcards.survey:q} --survey {params.survey:q}"
         " --out {output:q}"
         " --archives {resources.archives:q} &> {log:q}"
 
@@ -51,7 +51,7 @@ rule acquire_part:
     message:
         "Acquiring part {wildcards.part} of {wildcards.survey}"
     shell:
-        "stradavit acquire-part --name {wildcards.survey:q} --survey {params.survey:q}"
+        "exec stradavit acquire-part --name {wildcards.survey:q} --survey {params.survey:q}"
         " --manifest {input.manifest:q} --part {wildcards.part} --out {output:q}"
         " --archives {resources.archives:q} &> {log:q}"
 
@@ -79,7 +79,7 @@ rule acquire_benchmark:
     message:
         "Acquiring the benchmark {wildcards.benchmark}"
     shell:
-        "stradavit acquire-benchmark --name {wildcards.benchmark:q}"
+        "exec stradavit acquire-benchmark --name {wildcards.benchmark:q}"
         " --benchmark {params.benchmark:q} --out {output:q}"
         " --archives {resources.archives:q} &> {log:q}"
 
@@ -106,6 +106,6 @@ rule acquire_encoder:
     message:
         "Preparing the starting point {wildcards.encoder}"
     shell:
-        "stradavit acquire-encoder --name {wildcards.encoder:q} --encoder {params.encoder:q}"
+        "exec stradavit acquire-encoder --name {wildcards.encoder:q} --encoder {params.encoder:q}"
         " --seed {params.seed} --out {output:q}"
         " --archives {resources.archives:q} &> {log:q}"

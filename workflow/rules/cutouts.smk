@@ -22,7 +22,7 @@ rule cut_part:
     message:
         "Cutting part {wildcards.part} of {wildcards.survey}"
     shell:
-        "stradavit cut-part --name {wildcards.survey:q} --survey {params.survey:q}"
+        "exec stradavit cut-part --name {wildcards.survey:q} --survey {params.survey:q}"
         " --cutouts {params.cutouts:q} --ledger {input.ledger:q} --out {output:q} &> {log:q}"
 
 
@@ -44,7 +44,7 @@ rule cut_benchmark:
     message:
         "Cutting the benchmark {wildcards.benchmark}"
     shell:
-        "stradavit cut-benchmark --name {wildcards.benchmark:q}"
+        "exec stradavit cut-benchmark --name {wildcards.benchmark:q}"
         " --benchmark {params.benchmark:q} --labels {input.labels:q} --out {output:q} &> {log:q}"
 
 
@@ -67,5 +67,5 @@ rule cut_corpus:
     message:
         "Indexing the corpus {wildcards.corpus}"
     shell:
-        "stradavit cut-corpus --name {wildcards.corpus:q} --guard-arcmin {params.radii:q}"
+        "exec stradavit cut-corpus --name {wildcards.corpus:q} --guard-arcmin {params.radii:q}"
         " --guards {input.guards:q} --out {output:q} --shards {input.shards:q} &> {log:q}"

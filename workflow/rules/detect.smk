@@ -25,7 +25,7 @@ rule acquire_detection:
     message:
         "Acquiring the detection set {wildcards.detection}"
     shell:
-        "stradavit acquire-detection --name {wildcards.detection:q}"
+        "exec stradavit acquire-detection --name {wildcards.detection:q}"
         " --set {params.detection:q} --ledgers {input.ledgers:q} --out {output:q}"
         " --archives {resources.archives:q} &> {log:q}"
 
@@ -49,7 +49,7 @@ rule cut_detection:
     message:
         "Cutting the detection set {wildcards.detection}"
     shell:
-        "stradavit cut-detection --name {wildcards.detection:q} --set {params.detection:q}"
+        "exec stradavit cut-detection --name {wildcards.detection:q} --set {params.detection:q}"
         " --cutouts {params.cutouts:q} --sources {input.sources:q} --out {output:q} &> {log:q}"
 
 
@@ -75,7 +75,7 @@ rule cut_chips:
     message:
         "Cutting part {wildcards.part} of {wildcards.survey}"
     shell:
-        "stradavit cut-chips --name {wildcards.survey:q} --detection {input.images:q}"
+        "exec stradavit cut-chips --name {wildcards.survey:q} --detection {input.images:q}"
         " --splits {params.splits} --part {wildcards.part} --parts {params.parts}"
         " --size-px {params.size_px} --out {output:q} &> {log:q}"
 
@@ -102,7 +102,7 @@ rule train_detector:
     message:
         "Training a detector on {wildcards.detection} from {wildcards.encoder}"
     shell:
-        "stradavit train-detector --encoder-name {wildcards.encoder:q}"
+        "exec stradavit train-detector --encoder-name {wildcards.encoder:q}"
         " --set-name {wildcards.detection:q} --encoder {input.encoder:q}"
         " --images {input.images:q} --run {params.run:q} --out {output:q}"
         " --loader {resources.loader:q} &> {log:q}"
@@ -134,7 +134,7 @@ rule detect:
     message:
         "Detecting on {wildcards.detection} from {wildcards.encoder}"
     shell:
-        "stradavit detect --encoder-name {wildcards.encoder:q}"
+        "exec stradavit detect --encoder-name {wildcards.encoder:q}"
         " --set-name {wildcards.detection:q} --detector {input.detector:q}"
         " --images {input.images:q} --sources {input.sources:q} --split {params.split}"
         " --out {output.metrics:q} --loader {resources.loader:q} &> {log:q}"

@@ -22,7 +22,7 @@ rule features:
     message:
         "Embedding {wildcards.benchmark} by {wildcards.encoder}"
     shell:
-        "stradavit features --encoder {input.encoder:q} --benchmark {input.benchmark:q}"
+        "exec stradavit features --encoder {input.encoder:q} --benchmark {input.benchmark:q}"
         " --out {output:q} --loader {resources.loader:q} &> {log:q}"
 
 
@@ -44,7 +44,7 @@ rule probe:
     message:
         "Probing {wildcards.encoder} on {wildcards.benchmark}"
     shell:
-        "stradavit probe --encoder-name {wildcards.encoder:q}"
+        "exec stradavit probe --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --features {input.features:q} --out {output:q} &> {log:q}"
 
@@ -67,7 +67,7 @@ rule knn:
     message:
         "Nearest neighbours of {wildcards.benchmark} by {wildcards.encoder}"
     shell:
-        "stradavit knn --encoder-name {wildcards.encoder:q}"
+        "exec stradavit knn --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --features {input.features:q} --out {output:q} &> {log:q}"
 
@@ -92,7 +92,7 @@ rule label_budget:
     message:
         "Probing {wildcards.encoder} on few labels of {wildcards.benchmark}"
     shell:
-        "stradavit label-budget --encoder-name {wildcards.encoder:q}"
+        "exec stradavit label-budget --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --features {input.features:q} --out {output:q} &> {log:q}"
 
@@ -120,7 +120,7 @@ rule published_split:
     message:
         "Probing {wildcards.encoder} on the published split of {wildcards.benchmark}"
     shell:
-        "stradavit published-split --encoder-name {wildcards.encoder:q}"
+        "exec stradavit published-split --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --features {input.features:q} --out {output:q} &> {log:q}"
 
@@ -148,7 +148,7 @@ rule finetune:
     message:
         "Fine-tuning {wildcards.encoder} on {wildcards.benchmark}"
     shell:
-        "stradavit finetune --encoder-name {wildcards.encoder:q}"
+        "exec stradavit finetune --encoder-name {wildcards.encoder:q}"
         " --benchmark-name {wildcards.benchmark:q} --evaluation {params.evaluation:q}"
         " --encoder {input.encoder:q} --benchmark {input.benchmark:q} --out {output:q}"
         " --loader {resources.loader:q} &> {log:q}"
@@ -176,7 +176,7 @@ rule yardsticks:
     message:
         "Scoring yardsticks on {wildcards.benchmark}"
     shell:
-        "stradavit yardsticks --benchmark-name {wildcards.benchmark:q}"
+        "exec stradavit yardsticks --benchmark-name {wildcards.benchmark:q}"
         " --evaluation {params.evaluation:q} --benchmark {input.benchmark:q}"
         " --out {params.folder:q} &> {log:q}"
 
@@ -199,6 +199,6 @@ rule leakage:
     message:
         "Searching {wildcards.benchmark} for images of the same sky"
     shell:
-        "stradavit leakage --benchmark-name {wildcards.benchmark:q}"
+        "exec stradavit leakage --benchmark-name {wildcards.benchmark:q}"
         " --evaluation {params.evaluation:q} --benchmark {input.benchmark:q}"
         " --out {output:q} &> {log:q}"

@@ -29,7 +29,7 @@ rule tables:
     message:
         "Writing the tables"
     shell:
-        "stradavit tables --settings {params.settings:q} --results results"
+        "exec stradavit tables --settings {params.settings:q} --results results"
         " --out {output:q} &> {log:q}"
 
 
@@ -61,5 +61,5 @@ rule figures:
     message:
         "Drawing the figures"
     shell:
-        "stradavit figures --settings {params.settings:q} --results results"
+        "exec stradavit figures --settings {params.settings:q} --results results"
         " --out {output:q} &> {log:q}"
