@@ -4,20 +4,23 @@ Nothing else in the package opens FITS to read pixels. Files are told apart by t
 never by their suffix. Pixels are read in bands of rows, so memory does not grow with the product.
 """
 
+import io
 import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits import CompImageHDU, GroupsHDU, ImageHDU, PrimaryHDU
+from astropy.io.fits import CompImageHDU, GroupsHDU, ImageHDU, PrimaryHDU, VerifyError
 from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from stradavit.cutouts.claims import DEFLATE_RATIO, FITS_BLOCK, check_claims
+from stradavit.cutouts.counted_file import CountedFile
 from stradavit.cutouts.forward_gzip import ForwardGzip
 from stradavit.cutouts.image import open_image
 from stradavit.cutouts.product import (
@@ -36,10 +39,13 @@ PACKED_MAGIC = {b"\x1f\x9d": "LZW", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03
 IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 FITS_MAGIC = b"SIMPLE  ="
 
-# Deflate cannot pack more than 1032 bytes into one.
-DEFLATE_RATIO = 1032
+# A packed file may always unpack to this, and a larger one to so many times its size. Real images
+# shrink to a half, and those with wide blank borders to a tenth.
+GZIP_BYTES = 10**9
+GZIP_RATIO = 200
 
-FITS_BLOCK = 2880
+# The order of a distortion (SIP) is one digit; Astropy's loops grow with the square of it.
+SIP_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
 
 # Names of celestial axes (Calabretta & Greisen 2002, section 3.1), and the old ones without a
 # projection. The sky of the Sun and the planets is as good an image as any.
@@ -70,7 +76,7 @@ def open_product(path: Path, memory_mb: int = DEFAULT_MEMORY_MB) -> Iterator[Pro
     """
     path = Path(path)
     try:
-        opened = path.open("rb")
+        opened = CountedFile(io.FileIO(path))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be opened ({error.strerror}). Acquire the part again."
@@ -89,20 +95,23 @@ def open_product(path: Path, memory_mb: int = DEFAULT_MEMORY_MB) -> Iterator[Pro
 
 
 def _open_fits(
-    stack: ExitStack, opened: BinaryIO, head: bytes, path: Path, memory_mb: int
+    stack: ExitStack, plain: CountedFile, head: bytes, path: Path, memory_mb: int
 ) -> "FitsProduct":
+    opened: CountedFile | ForwardGzip = plain
     size_bytes = path.stat().st_size
     for magic, name in PACKED_MAGIC.items():
         if head.startswith(magic):
             raise MalformedProductError("compression", f"{path}: packed with {name}")
     if head.startswith(GZIP_MAGIC):
-        opened = cast(BinaryIO, stack.enter_context(ForwardGzip(opened)))
-        size_bytes *= DEFLATE_RATIO
+        most_bytes = max(GZIP_BYTES, GZIP_RATIO * size_bytes)
+        opened = stack.enter_context(ForwardGzip(plain, most_bytes))
+        size_bytes = min(size_bytes * DEFLATE_RATIO, most_bytes)
         head = opened.read(16)
         opened.seek(0)
     if not head.startswith(FITS_MAGIC):
         raise MalformedProductError("unknown_format", f"{path}: begins with {head!r}")
     # Scaling is ours: Astropy ignores BLANK = 0 and takes no BLANK in pseudo-unsigned integers.
+    opened.header_budget.start()
     try:
         hdus = fits.open(opened, memmap=False, do_not_scale_image_data=True)
     except OSError:
@@ -112,7 +121,8 @@ def _open_fits(
         raise
     stack.enter_context(closing(hdus))
     hdu = _first_image(hdus, path)
-    _check_claims(hdu, size_bytes, memory_mb, path)
+    opened.header_budget.stop()
+    check_claims(hdu, opened, size_bytes, memory_mb, path)
     return FitsProduct(hdu, memory_mb, path)
 
 
@@ -132,27 +142,6 @@ def _first_image(hdus: Any, path: Path) -> Any:
     raise MalformedProductError(reason, f"{path}: holds {', '.join(seen) or 'nothing'}")
 
 
-def _check_claims(hdu: Any, size_bytes: int, memory_mb: int, path: Path) -> None:
-    """Compare what the header claims with the file before anything is read."""
-    claimed = math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8
-    place = hdu.fileinfo()
-    if isinstance(hdu, CompImageHDU):
-        if hdu.compression_type.startswith("HCOMPRESS"):
-            # The decoder trusts the sizes in the stream: a flipped byte ends the whole process.
-            raise MalformedProductError("compression", f"{path}: {hdu.compression_type} tiles")
-        stored = place["datSpan"] - FITS_BLOCK + 1
-        tile = math.prod(hdu.tile_shape) * abs(hdu.header["BITPIX"]) // 8
-        check_memory(path, tile, memory_mb, "one compressed tile")
-        # Astropy reads the packed bytes of an image it reads whole in one piece.
-        if stored > claimed:
-            check_memory(path, stored, memory_mb, "the packed image")
-    else:
-        stored = claimed
-    if place["datLoc"] + stored > size_bytes:
-        detail = f"{path}: the header promises {stored} bytes of pixels of shape {hdu.shape}"
-        raise MalformedProductError("truncated", f"{detail}, the file has {size_bytes}")
-
-
 class FitsProduct:
     """An image HDU; see `stradavit.cutouts.product.Product`."""
 
@@ -166,7 +155,7 @@ class FitsProduct:
         blank = header.get("BLANK")
         # On floats BLANK has no meaning, though AIPS writes it; blank floats are NaN already.
         self._blank = blank if header["BITPIX"] > 0 and isinstance(blank, int) else None
-        unit = header.get("BUNIT")
+        unit = _remark(header, "BUNIT")
         self.unit = unit.strip() if isinstance(unit, str) else ""
         self.beam_arcsec = _beam_arcsec(header)
         self.frequency_hz = _frequency_hz(header)
@@ -225,22 +214,32 @@ class FitsProduct:
         return values.astype(np.float32)
 
 
+def _remark(header: Any, key: str) -> Any:
+    """A card that decides no pixel; None if it is missing or broken (`BMAJ = nan` is)."""
+    try:
+        return header.get(key)
+    except VerifyError:
+        return None
+
+
 def _beam_arcsec(header: Any) -> tuple[float, float] | None:
     """(major, minor) from BMAJ and BMIN, which are in degrees."""
     try:
-        major, minor = (3600.0 * float(header[key]) for key in ("BMAJ", "BMIN"))
-    except (KeyError, TypeError, ValueError):
+        major, minor = (3600.0 * float(_remark(header, key)) for key in ("BMAJ", "BMIN"))
+    except (TypeError, ValueError):
         return None
     return (major, minor) if math.isfinite(major * minor) and min(major, minor) > 0 else None
 
 
 def _frequency_hz(header: Any) -> float | None:
     """Where the frequency axis begins, or what the header calls the frequency of the image."""
-    axes = [axis for axis in range(1, 10) if str(header.get(f"CTYPE{axis}", "")).startswith("FREQ")]
+    axes = [
+        axis for axis in range(1, 10) if str(_remark(header, f"CTYPE{axis}")).startswith("FREQ")
+    ]
     for key in (*(f"CRVAL{axis}" for axis in axes), "RESTFRQ", "RESTFREQ", "FREQ"):
         try:
-            value = float(header[key])
-        except (KeyError, TypeError, ValueError):
+            value = float(_remark(header, key))
+        except (TypeError, ValueError):
             continue
         if math.isfinite(value) and value > 0:
             return value
@@ -268,6 +267,9 @@ def _sky_axes(header: Any, ndim: int, path: Path) -> tuple[int, int] | None:
 def _celestial(header: Any) -> Any:
     """The WCS of (longitude, latitude), or None where Astropy cannot make one."""
     try:
+        orders = [header.get(key, 0) for key in SIP_ORDERS]
+        if any(not isinstance(order, int) or not 0 <= order <= 9 for order in orders):
+            return None
         # Not `.celestial`, which leaves latitude first where the header has it first.
         return WCS(header).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
     except Exception:  # a broken card, or axes that a rotation couples with the frequency

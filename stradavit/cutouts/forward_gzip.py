@@ -6,6 +6,11 @@ from typing import BinaryIO
 
 from typing_extensions import Buffer
 
+from stradavit.cutouts.counted_file import HeaderBudget
+from stradavit.errors import MalformedProductError
+
+CHUNK = 1 << 20
+
 
 class ForwardGzip(io.RawIOBase):
     """Reads a gzip-packed file; seeking costs nothing until the next read.
@@ -17,11 +22,21 @@ class ForwardGzip(io.RawIOBase):
     Parameters
     ----------
     packed : the packed file, which stays open when this one is closed
+    most_bytes : to which it may unpack
+
+    Raises
+    ------
+    MalformedProductError
+        `compression`, by whatever reads or seeks beyond `most_bytes`.
     """
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: BinaryIO, most_bytes: int) -> None:
+        self._packed = packed
         self._file = gzip.GzipFile(fileobj=packed)
+        self._most_bytes = most_bytes
         self._at = 0
+        self._size: int | None = None  # unpacked, once the end was looked for
+        self.header_budget = HeaderBudget(str(packed.name))
 
     def readable(self) -> bool:
         """Always."""
@@ -38,18 +53,33 @@ class ForwardGzip(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Note where the next read begins; only the end has to be looked for at once."""
         if whence == io.SEEK_END:
-            self._at = self._file.seek(offset, whence)
+            while self._file.read(CHUNK):
+                self._check(self._file.tell())
+            self._size = self._file.tell()
+            self._at = self._size + offset
         else:
             self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to `size` unpacked bytes."""
+        if self._size is not None and self._at >= self._size:
+            return b""
+        self._check(self._at)
         if self._file.tell() != self._at:
             self._file.seek(self._at)
         data = self._file.read(size)
         self._at += len(data)
+        self.header_budget.spend(data)
         return data
+
+    def _check(self, at: int) -> None:
+        if at > self._most_bytes:
+            raise MalformedProductError(
+                "compression",
+                f"{self._packed.name}: unpacks to more than {self._most_bytes} bytes, which few "
+                "images do; unpack it if it is one",
+            )
 
     def readinto(self, buffer: Buffer) -> int:
         """Fill a buffer as far as there are bytes."""

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 SKIP_REASONS = MappingProxyType(
     {
         "unknown_format": "neither FITS nor PNG nor JPEG: an error page, a text, an empty file",
-        "compression": "packed otherwise than by gzip or in RICE, GZIP or PLIO tiles; unpack it",
+        "compression": "packed otherwise than by gzip or in RICE, GZIP or PLIO tiles, or to less "
+        "than a 200th; unpack it",
         "truncated": "the file is shorter than its header promises",
         "unreadable": "the header or the pixels are damaged",
         "no_image": "no part of the file holds an image: header only, tables, random groups",

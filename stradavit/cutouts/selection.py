@@ -1,5 +1,6 @@
 """Which cutouts of the shards make a corpus: the overlap guard and the search for duplicates."""
 
+import hashlib
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class Guard:
     benchmark: str
     positions: Floats
     guard_arcmin: float
+
+    def digest(self) -> str:
+        """Hex SHA-256 of the positions: of the sky alone, whatever else the file says."""
+        return hashlib.sha256(np.ascontiguousarray(self.positions, "<f8").tobytes()).hexdigest()
 
 
 def read_guard(benchmark: str, path: Path, guard_arcmin: float) -> Guard:

@@ -3,7 +3,7 @@
 What cannot be understood here is left to the stage that cuts, whose reader understands more.
 """
 
-import gzip
+import os
 import re
 import struct
 import zlib
@@ -11,11 +11,24 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from stradavit.acquire.transfer.fits_length import BLOCK, CARD, MalformedError, data_bytes
+from stradavit.acquire.transfer.fits_length import (
+    BLOCK,
+    CARD,
+    MAX_AXES,
+    MalformedError,
+    data_bytes,
+)
+from stradavit.cutouts.forward_gzip import ForwardGzip
+from stradavit.errors import MalformedProductError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GZIP = b"\x1f\x8b"
 _MAX_BLOCKS = 512
+_MAX_HDUS = 100
+# Unpacked on the way to the header of an image.
+_MAX_UNPACKED = 10**8
+# The most that packing gives: of a whole file by gzip, and of tiles in runs of equal pixels.
+_GZIP_RATIO, _TILE_RATIO = 1032, 8190
 _AXIS = re.compile(rb"(Z?)NAXIS(\d*) *= *(\d+)")
 
 
@@ -28,33 +41,42 @@ def image_axes(path: Path) -> tuple[int, int, int] | None:
     """
     try:
         with path.open("rb") as plain:
+            size_bytes = os.fstat(plain.fileno()).st_size
             head = plain.read(32)
             plain.seek(0)
             if head.startswith(_PNG):
                 nx, ny = struct.unpack(">II", head[16:24])
                 return 1, ny, nx
             if head.startswith(_GZIP):
-                with gzip.open(plain) as unpacked:
-                    return _fits_axes(unpacked)  # type: ignore[arg-type]
-            return _fits_axes(plain)
-    except (OSError, EOFError, zlib.error, struct.error, MalformedError):
+                with ForwardGzip(plain, _MAX_UNPACKED) as unpacked:
+                    return _fits_axes(unpacked, _GZIP_RATIO * size_bytes)
+            return _fits_axes(plain, size_bytes)
+    except (OSError, EOFError, zlib.error, struct.error, MalformedError, MalformedProductError):
         return None
 
 
-def _fits_axes(opened: BinaryIO) -> tuple[int, int, int] | None:
+def _fits_axes(opened: BinaryIO | ForwardGzip, size_bytes: int) -> tuple[int, int, int] | None:
     if opened.read(9) != b"SIMPLE  =":
         return None
     opened.seek(0)
-    while header := _header(opened):
+    for _ in range(_MAX_HDUS):
+        header = _header(opened)
+        if not header:
+            break
+        n_bytes = data_bytes(header)
+        end = opened.tell() + n_bytes
+        if end > size_bytes:
+            return None
         lengths = _lengths(header)
         if len(lengths) >= 2 and min(lengths) > 0:
+            if prod(lengths) > _TILE_RATIO * n_bytes:
+                return None
             return prod(lengths[2:]), lengths[1], lengths[0]
-        n_bytes = data_bytes(header)
-        opened.seek(n_bytes + -n_bytes % BLOCK, 1)
+        opened.seek(end + -n_bytes % BLOCK)
     return None
 
 
-def _header(opened: BinaryIO) -> bytes:
+def _header(opened: BinaryIO | ForwardGzip) -> bytes:
     """All blocks of a header; empty at the end of the file."""
     header = b""
     for _ in range(_MAX_BLOCKS):
@@ -76,4 +98,4 @@ def _lengths(header: bytes) -> list[int]:
             found[axis[1]][int(axis[2] or 0)] = int(axis[3])
     is_table = cards[0].startswith(b"XTENSION") and b"IMAGE" not in cards[0]
     axes = found[b"Z"] or ({} if is_table else found[b""])
-    return [axes.get(number, 0) for number in range(1, axes.get(0, 0) + 1)]
+    return [axes.get(number, 0) for number in range(1, min(axes.get(0, 0), MAX_AXES) + 1)]
