@@ -1,14 +1,22 @@
-"""Which code a result was made by: the modules a stage runs through, and their hash."""
+"""Which code a result was made by: the modules a stage runs through, their hash, and a note of it.
+
+The note lies beside a file whose bytes are hashed by what follows: the same data must stay the
+same file, whoever makes it.
+"""
 
 import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from stradavit.files import read_json, sha256_of, write_json
+from stradavit.machine import maker
 
 PACKAGE_DIR = Path(__file__).parent
 
 # These reach a result only through values that are recorded beside it, or not at all.
-WITHOUT_EFFECT = ("settings", "errors", "files", "progress", "provenance", "cli")
+WITHOUT_EFFECT = ("settings", "errors", "disk", "files", "progress", "provenance", "machine", "cli")
 
 
 def imported_files(module: str) -> list[Path]:
@@ -39,6 +47,39 @@ def code_hash(module: str) -> str:
         digest.update(path.relative_to(PACKAGE_DIR).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def note_maker(path: Path, module: str, **more: Any) -> None:
+    """Write beside a finished file by what it was made: ``<name>.made.json``.
+
+    Parameters
+    ----------
+    path : the file; its SHA-256 is in the note, so a note of another file is known as such
+    module : that makes it, as for `code_hash`
+    more : what else is to be noted, as JSON values
+    """
+    path = Path(path)
+    note = {
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "module": module,
+        "code": code_hash(module),
+    }
+    write_json(maker_path(path), {**note, **maker(), **more})
+
+
+def read_maker(path: Path) -> dict[str, Any]:
+    """The note beside a file; empty if there is none that can be read."""
+    try:
+        note = read_json(maker_path(path))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def maker_path(path: Path) -> Path:
+    """Where the note on a file lies."""
+    return path.with_name(f"{path.name}.made.json")
 
 
 @cache

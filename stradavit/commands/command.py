@@ -21,7 +21,8 @@ class Command:
     ----------
     word : what is typed
     help_text : one or two sentences
-    options : what argparse is told of each option, by its name with underscores
+    options : what argparse is told of each option, by its name with underscores; one that says
+        `positional` is given without its name
     run : parses, calls one function, returns the line to print, or an exit status
     """
 
@@ -87,6 +88,18 @@ def loader_settings(text: str) -> Any:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, str(loader.threads))
     return loader
+
+
+def job_of(a: Namespace) -> str:
+    """What others on this machine are told of this job."""
+    return f"stradavit {a.command} --out {a.out}"
+
+
+def lease_gpu(a: Namespace, loader: Any) -> None:
+    """A free GPU for this job alone, where there are any; before torch looks for them."""
+    from stradavit.training.lease import lease
+
+    lease(loader.device, 1, job_of(a))
 
 
 def one_thread() -> None:

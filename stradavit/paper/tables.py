@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from stradavit.files import write_json
 from stradavit.paper.budget_table import budget_table
 from stradavit.paper.cells import Results
 from stradavit.paper.claims import claim_table
@@ -17,6 +18,7 @@ from stradavit.paper.layout import Table
 from stradavit.paper.leakage_table import leakage_table
 from stradavit.paper.recipes import augmentation_table, contrastive_loss_table, training_table
 from stradavit.paper.render import FORMATS
+from stradavit.paper.sources import NAME, table_sources
 from stradavit.paper.survey_table import survey_table
 from stradavit.paper.transfer import (
     baseline_tables,
@@ -31,7 +33,9 @@ log = logging.getLogger(__name__)
 
 
 def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
-    """Write Tables 1 to 15 of the paper, those of detection, ours, and `index.md` into a folder.
+    """Write Tables 1 to 15 of the paper, those of detection, ours, and lists of them into a folder.
+
+    `index.md` has their captions, `provenance.json` what each was made from.
 
     A cell the config's matrix left out is "–" in print and empty in CSV. A table of ours (from 16
     on) that would hold nothing else is not written; those of the paper always are, if there is any
@@ -55,6 +59,7 @@ def write_tables(settings: Settings, results_dir: Path, out_dir: Path) -> None:
             for suffix, render in FORMATS.items():
                 (folder / f"{table.name}{suffix}").write_text(render(table), encoding="utf-8")
         (folder / "index.md").write_text(_index(tables), encoding="utf-8")
+        write_json(folder / NAME, table_sources(settings, results_dir, tables))
     for note in dict.fromkeys(note for table in tables for note in table.notes):
         log.info("%s", note)
 
@@ -99,7 +104,8 @@ def _index(tables: list[Table]) -> str:
         "# Tables",
         "",
         "Markdown and LaTeX show three decimals (of percentages one), CSV all of them. A cell the "
-        "configuration left out is “–” in print and empty in CSV.",
+        "configuration left out is “–” in print and empty in CSV. What each table was made from "
+        f"is in [{NAME}]({NAME}); `stradavit provenance` reads it.",
         "",
     ]
     for table in tables:
