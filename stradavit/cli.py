@@ -10,9 +10,19 @@ import sys
 from collections.abc import Sequence
 
 from stradavit import __version__
-from stradavit.commands import data, detection, detection_data, evaluation, reporting, training
+from stradavit.commands import (
+    data,
+    detection,
+    detection_data,
+    evaluation,
+    provenance,
+    reporting,
+    training,
+)
 from stradavit.commands.command import Command
+from stradavit.disk import disk_error
 from stradavit.errors import StradavitError
+from stradavit.training.signals import leaves_when_told
 
 # As in the help: in the order of the work.
 COMMANDS: tuple[Command, ...] = (
@@ -43,19 +53,30 @@ COMMANDS: tuple[Command, ...] = (
     reporting.describe_settings,
     reporting.see_doctor,
     reporting.see_plan,
+    provenance.provenance,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; a user's mistake ends in one message and status 1."""
+    """Run one subcommand; a user's mistake, or a disk's, ends in one message and status 1."""
     parsed = build_parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        done = parsed.run(parsed)
+        with leaves_when_told():
+            done = parsed.run(parsed)
     except StradavitError as error:
         print(f"stradavit {parsed.command}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # An error while writing does not name its file: what the stage makes is on that disk.
+        named = getattr(error, "filename", None)
+        refusal = disk_error(error, None if named else getattr(parsed, "out", None))
+        if refusal is None:
+            raise
+        logging.debug("where it was met:", exc_info=error)
+        print(f"stradavit {parsed.command}: {refusal}", file=sys.stderr)
         return 1
     if isinstance(done, int):
         return done
@@ -76,6 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         sub = stages.add_parser(command.word, help=command.help_text, description=command.help_text)
         for option, details in command.options.items():
+            if "positional" in details:
+                sub.add_argument(option, **{k: v for k, v in details.items() if k != "positional"})
+                continue
             sub.add_argument(
                 "--" + option.replace("_", "-"), required="default" not in details, **details
             )

@@ -13,6 +13,10 @@ class DataError(StradavitError):
     """A file is missing, damaged, or not what its name promises."""
 
 
+class DiskError(StradavitError):
+    """The system refuses to read or write a file; the message names it and says what to do."""
+
+
 class MalformedProductError(DataError):
     """A product cannot be cut; `reason` is the short name it is counted under.
 

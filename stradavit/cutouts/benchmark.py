@@ -6,7 +6,9 @@ One HDF5 file; images may differ in size, so their pixels follow each other in o
 - `shape` (n, 2) ny, nx; `checksum` (n,); `label` (n,) index into `classes`;
 - `image`, `source`, `split` (n,) text; `position` (n, 2) right ascension and declination, deg;
 - attributes: `format`, `version`, `classes` (JSON), `excluded` (JSON: images by reason),
-  `settings` (JSON of the benchmark's block), `labels_sha256`.
+  `settings` (JSON of the benchmark's block), `labels_sha256`, `images_sha256` (of the files the
+  images came from, see `stradavit.cutouts.labelled.images_digest`), `rows_checksum` (of all
+  columns; not in files of before).
 """
 
 import json
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.acquire.labels import LabelledImage
-from stradavit.cutouts.hdf5 import LazyFile
+from stradavit.cutouts.hdf5 import LazyFile, NewFile, table_digest
 from stradavit.cutouts.quantise import STORED, checksum, quantise, restore
 
 FORMAT = "stradavit-benchmark"
@@ -65,13 +67,27 @@ class LabelledCutouts:
             self._shapes: NDArray[np.int64] = file["shape"][()]
             self._checksums: NDArray[np.uint64] = file["checksum"][()]
             n_pixels = int(file["pixels"].shape[0])
+            noted = file.attrs.get("rows_checksum")
         self._lazy.close()
+        if noted not in (None, table_digest(self._columns())):
+            raise self._lazy.damaged("the table of its images does not have its checksum")
         self._ends = np.cumsum(self._shapes.prod(axis=1))
         lengths = {len(column) for column in (self.labels, self.images, self.sources)}
         lengths |= {len(column) for column in (self.positions, self._shapes, self._checksums)}
         lengths.add(len(self.splits))
         if len(lengths) != 1 or not len(self._ends) or self._ends[-1] != n_pixels:
             raise self._lazy.damaged("its columns are empty or do not fit together")
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "label": self.labels,
+            "position": self.positions,
+            "shape": self._shapes,
+            "checksum": self._checksums,
+            "image": self.images,
+            "source": self.sources,
+            "split": self.splits,
+        }
 
     @property
     def path(self) -> Path:
@@ -108,7 +124,7 @@ class LabelledCutouts:
 class BenchmarkWriter:
     """Writes a benchmark image by image; memory holds the table, never the pixels."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: NewFile) -> None:
         self._pixels = file.create_dataset(
             "pixels", shape=(0,), maxshape=(None,), chunks=(CHUNK,), dtype=STORED
         )
@@ -119,6 +135,7 @@ class BenchmarkWriter:
 
     def append(self, pixels: NDArray[np.float32], row: LabelledImage) -> None:
         """Add an image, (ny, nx) float32 in [0, 1]."""
+        self._file.check()
         levels = quantise(pixels)
         start = len(self._pixels)
         self._pixels.resize(start + levels.size, axis=0)
@@ -131,7 +148,7 @@ class BenchmarkWriter:
         """Write the table."""
         number = {name: place for place, name in enumerate(classes)}
         positions = [(row.ra_deg, row.dec_deg) for row in self._rows]
-        columns = {
+        columns: dict[str, Any] = {
             "label": np.array([number[row.label] for row in self._rows], np.int64),
             "position": np.array(positions, np.float64).reshape(-1, 2),
             "shape": np.array(self._shapes, np.int64).reshape(-1, 2),
@@ -141,7 +158,8 @@ class BenchmarkWriter:
             self._file.create_dataset(name, data=values)
         text = h5py.string_dtype()
         for name in ("image", "source", "split"):
-            words = [getattr(row, name) for row in self._rows]
-            self._file.create_dataset(name, data=words, dtype=text)
+            columns[name] = [getattr(row, name) for row in self._rows]
+            self._file.create_dataset(name, data=columns[name], dtype=text)
         fixed = {"format": FORMAT, "version": VERSION, "classes": json.dumps(classes)}
+        fixed["rows_checksum"] = table_digest(columns)
         self._file.attrs.update({**attributes, **fixed})

@@ -16,6 +16,7 @@ from stradavit.cutouts.quantise import STORED, quantise, restore
 from stradavit.cutouts.shards import new_shard
 from stradavit.errors import DataError, SettingsError
 from stradavit.progress import progress
+from stradavit.provenance import note_maker
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def cut_chips(
                     high=high,
                 )
     images.close()
+    note_maker(out_path, __name__)
     logger.info(
         "%s, part %d: %d chips of %d images; dropped %s",
         *(survey_name, part, len(mine) - dropped.total(), len(mine)),

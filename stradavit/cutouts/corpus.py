@@ -3,8 +3,11 @@
 One HDF5 file:
 
 - `shards/path` (relative to the file), `shards/cutouts`: the shards and their lengths;
+- `shards/rows_checksum`: that of each shard's row table, which holds those of all its pixels;
 - `cutouts/shard`, `cutouts/row`, `cutouts/checksum`: where each cutout of the corpus lies;
-- attributes: `format`, `version`, `size_px` and `counts` (JSON, see `Corpus.counts`).
+- attributes: `format`, `version`, `size_px`, `counts` (JSON, see `Corpus.counts`), `guards`
+  (JSON: by guarded benchmark `positions_sha256` and the radius `arcmin`, see `Guard`) and
+  `index_checksum` (of paths, lengths and `cutouts/`; not in files of before).
 """
 
 import json
@@ -17,9 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
+from stradavit.cutouts.hdf5 import LazyFile, new_atomic_file, table_digest
 from stradavit.cutouts.shards import Shard
-from stradavit.files import atomic_path
 
 FORMAT = "stradavit-corpus"
 VERSION = 2
@@ -51,8 +53,11 @@ class Corpus:
             self._shard: NDArray[np.int32] = file["cutouts/shard"][()]
             self._row: NDArray[np.int32] = file["cutouts/row"][()]
             self._checksum: NDArray[np.uint64] = file["cutouts/checksum"][()]
+            noted = file.attrs.get("index_checksum")
             self.size_px = int(file.attrs["size_px"])
             self._counts = json.loads(file.attrs["counts"])
+            if noted not in (None, _index_checksum(paths, lengths, self._index())):
+                raise lazy.damaged("its index does not have its checksum")
             if not len(self._shard) == len(self._row) == len(self._checksum) > 0:
                 raise lazy.damaged("its columns are empty or not of one length")
             is_inside = 0 <= self._shard.min() <= self._shard.max() < len(paths) == len(lengths)
@@ -63,6 +68,9 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self._shard)
+
+    def _index(self) -> list[NDArray[Any]]:
+        return [self._shard, self._row, self._checksum]
 
     def read(
         self, numbers: NDArray[np.int64], out: NDArray[np.uint16] | None = None
@@ -126,6 +134,7 @@ def write_corpus(
     shards: list[Shard],
     kept: list[NDArray[np.int64]],
     counts: dict[str, dict[str, Any]],
+    guards: dict[str, dict[str, Any]] | None = None,
 ) -> None:
     """Write the index.
 
@@ -135,22 +144,41 @@ def write_corpus(
     shards : all shards, also those of which nothing is kept
     kept : for each shard the rows to keep
     counts : see `Corpus.counts`
+    guards : `positions_sha256` and `arcmin` of each guarded benchmark
     """
     folder = Path(path).absolute().parent
     relative = [os.path.relpath(shard.path.absolute(), folder) for shard in shards]
     shard_of = np.repeat(np.arange(len(shards)), [len(rows) for rows in kept])
     checksums = [shard.column("checksum")[rows] for shard, rows in zip(shards, kept, strict=True)]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+    with new_atomic_file(path) as file:
         file.create_dataset("shards/path", data=relative, dtype=h5py.string_dtype())
-        file.create_dataset("shards/cutouts", data=np.array([len(s) for s in shards], np.int32))
-        file.create_dataset("cutouts/shard", data=shard_of.astype(np.int32))
-        file.create_dataset("cutouts/row", data=np.concatenate(kept).astype(np.int32))
-        file.create_dataset("cutouts/checksum", data=np.concatenate(checksums).astype(np.uint64))
+        lengths = np.array([len(shard) for shard in shards], np.int32)
+        file.create_dataset("shards/cutouts", data=lengths)
+        file.create_dataset(
+            "shards/rows_checksum",
+            data=[str(shard.attribute("rows_checksum")) for shard in shards],
+            dtype=h5py.string_dtype(),
+        )
+        index: dict[str, NDArray[Any]] = {
+            "shard": shard_of.astype(np.int32),
+            "row": np.concatenate(kept).astype(np.int32),
+            "checksum": np.concatenate(checksums).astype(np.uint64),
+        }
+        for name, column in index.items():
+            file.create_dataset(f"cutouts/{name}", data=column)
         file.attrs.update(
             {
                 "format": FORMAT,
                 "version": VERSION,
                 "size_px": shards[0].size_px,
+                "index_checksum": _index_checksum(relative, lengths, list(index.values())),
                 "counts": json.dumps(counts, sort_keys=True),
+                "guards": json.dumps(guards or {}, sort_keys=True),
             }
         )
+
+
+def _index_checksum(paths: list[str], lengths: NDArray[Any], index: list[NDArray[Any]]) -> str:
+    shard, row, checksum = index
+    columns = {"cutouts": lengths, "shard": shard, "row": row, "checksum": checksum}
+    return table_digest({"path": paths, **columns})

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
+from stradavit.cutouts.hdf5 import LazyFile, NewFile, new_file
 from stradavit.cutouts.quantise import STORED, checksum, restore
 from stradavit.errors import DataError
 from stradavit.files import atomic_path
@@ -264,7 +264,7 @@ def write_detection_images(
         If there is no scene, two share a name, or one is not what `Scene` says.
     """
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+        with new_file(temporary) as file:
             writer = _Writer(file, len(classes))
             for scene in scenes:
                 writer.append(scene)
@@ -285,7 +285,7 @@ def write_detection_images(
 
 
 class _Writer:
-    def __init__(self, file: Any, n_classes: int) -> None:
+    def __init__(self, file: NewFile, n_classes: int) -> None:
         self._file = file
         self._n_classes = n_classes
         self._pixels = file.create_dataset(
@@ -299,6 +299,7 @@ class _Writer:
         check_scene(scene, self._n_classes)
         if scene.name in self.names:
             raise DataError(f"two images are called {scene.name}; expected names that differ.")
+        self._file.check()
         self.names.add(scene.name)
         start = len(self._pixels)
         self._pixels.resize(start + scene.levels.size, axis=0)

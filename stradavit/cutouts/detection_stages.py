@@ -15,6 +15,7 @@ from stradavit.cutouts.quantise import quantise
 from stradavit.errors import DataError, MalformedProductError
 from stradavit.files import read_json, sha256_of
 from stradavit.progress import progress
+from stradavit.provenance import note_maker
 from stradavit.settings import CutoutSettings
 from stradavit.settings.detection import SPLITS, DetectionSet, Split, TruthSet
 
@@ -58,6 +59,7 @@ def cut_detection(
         "report": report,
     }
     write_detection_images(out_path, classes, scenes, attributes)
+    note_maker(out_path, __name__)
     logger.info("%s:\n%s", name, describe(report))
 
 

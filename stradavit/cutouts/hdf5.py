@@ -1,15 +1,22 @@
-"""HDF5 files that may be read from many processes."""
+"""HDF5 files that may be read from many processes, and that a full disk does not break."""
 
+import hashlib
+import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
-from stradavit.errors import DataError
+from stradavit.cutouts.self_contained import fault_of
+from stradavit.disk import outside_fault
+from stradavit.errors import DataError, StradavitError
+from stradavit.files import atomic_path
 
 # Object headers of this format carry checksums, so damaged attributes and indices are noticed.
 WRITTEN_FOR = ("v110", "v110")
@@ -68,12 +75,17 @@ class LazyFile:
         Raises
         ------
         DataError
+            If the file is missing or damaged.
+        DiskError
+            If the disk fails or denies access, for which the file is not to blame.
         """
         try:
             yield
-        except DataError:
+        except StradavitError:
             raise
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            if fault := outside_fault(error, self.path):
+                raise fault from error
             raise self.damaged(f"{type(error).__name__}: {error}") from error
 
     def damaged(self, what: str) -> DataError:
@@ -93,4 +105,143 @@ class LazyFile:
         if found != (self._kind, self._version):
             handle.close()
             raise self.damaged(f"expected {self._kind} {self._version}, found {found}")
+        if fault := fault_of(handle):
+            handle.close()
+            raise self.damaged(fault)
         return handle
+
+
+class _Disk(io.RawIOBase):
+    """A file for HDF5 to write into, which never learns that the disk is full.
+
+    HDF5 cannot close a file whose last bytes it cannot write: it tries again when the interpreter
+    ends, and dies of it. So the first failure is kept, and all that comes later is taken for
+    written; the file is thrown away in the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb+", buffering=0)
+        self._place = self._size = 0  # as HDF5 believes them to be
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        end = self._place + len(rest)
+        try:
+            while self.failure is None and len(rest):
+                rest = rest[os.pwrite(self._file.fileno(), rest, end - len(rest)) :]
+        except OSError as error:
+            self.failure = error
+        written, self._place, self._size = end - self._place, end, max(self._size, end)
+        return written
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._place if size is None else size
+        try:
+            if self.failure is None:
+                self._file.truncate(self._size)
+        except OSError as error:
+            self.failure = error
+        return self._size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = begin + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        found = os.pread(self._file.fileno(), len(view), self._place)
+        # What was never written is zero, as in a file with holes.
+        view[:] = found + bytes(len(view) - len(found))
+        self._place += len(view)
+        return len(view)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class NewFile(h5py.File):  # type: ignore[misc]
+    """An HDF5 file that is being written; made by `new_file`."""
+
+    def __init__(self, disk: _Disk) -> None:
+        super().__init__(disk, "w", libver=WRITTEN_FOR)
+        self._disk = disk
+
+    def check(self) -> None:
+        """Raise what the disk has refused so far; to be called now and then by long writers.
+
+        Raises
+        ------
+        OSError
+        """
+        if self._disk.failure is not None:
+            raise self._disk.failure
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[NewFile]:
+    """Write an HDF5 file at a temporary path; see `stradavit.files.atomic_path` for its name.
+
+    Raises
+    ------
+    OSError
+        If the disk refused anything, at the latest when the block ends.
+    """
+    disk = _Disk(path)
+    try:
+        with NewFile(disk) as file:
+            yield file
+            file.flush()
+    except Exception as error:
+        if disk.failure is None or error is disk.failure:
+            raise
+        raise disk.failure from error
+    else:
+        if disk.failure is not None:
+            raise disk.failure
+    finally:
+        disk.close()
+
+
+@contextmanager
+def new_atomic_file(path: Path) -> Iterator[NewFile]:
+    """Write an HDF5 file that appears under `path` only when it is whole.
+
+    Raises
+    ------
+    DiskError
+    """
+    with atomic_path(path) as temporary, new_file(temporary) as file:
+        yield file
+
+
+def table_digest(columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> str:
+    """128 bits of BLAKE2 over names, types, shapes and bytes of columns; text by its words.
+
+    HDF5 guards what it writes for itself, not what is in a dataset.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    for name, column in columns.items():
+        if isinstance(column, np.ndarray):
+            hasher.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+            hasher.update(np.ascontiguousarray(column).tobytes())
+            continue
+        hasher.update(f"{name} {len(column)}\n".encode())
+        for word in column:
+            encoded = word.encode("utf-8", "surrogateescape")
+            hasher.update(f"{len(encoded)} ".encode() + encoded)
+    return hasher.hexdigest()

@@ -1,5 +1,6 @@
 """The images of a benchmark one after the other, from whatever file each lies in."""
 
+import hashlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,8 @@ from stradavit.acquire.batches import iter_batch_images
 from stradavit.acquire.labels import LabelledImage
 from stradavit.cutouts.fits import open_product
 from stradavit.cutouts.product import SKIP_REASONS
-from stradavit.errors import LabelError, MalformedProductError
+from stradavit.errors import DataError, LabelError, MalformedProductError
+from stradavit.files import sha256_of
 
 EXCLUDE_REASONS = MappingProxyType(
     {
@@ -28,7 +30,10 @@ EXCLUDE_REASONS = MappingProxyType(
 
 
 def labelled_images(
-    rows: list[LabelledImage], side_px: int | None, memory_mb: int
+    rows: list[LabelledImage],
+    side_px: int | None,
+    memory_mb: int,
+    labels_path: Path | None = None,
 ) -> Iterator[tuple[LabelledImage, NDArray[np.float32] | str]]:
     """Images in the order of `rows`.
 
@@ -37,6 +42,7 @@ def labelled_images(
     rows : what to read; those of one batch follow each other
     side_px : side of the images in batches
     memory_mb : most memory one image may take
+    labels_path : where the rows come from, for messages
 
     Yields
     ------
@@ -47,14 +53,28 @@ def labelled_images(
     ------
     LabelError
         If a batch does not have a member that the labels name.
+    DataError
+        If a file is not the one that was acquired.
     """
     for (path, is_batch), group in groupby(rows, key=lambda r: (r.path, r.member is not None)):
         if is_batch:
             assert side_px is not None
-            yield from _members(path, list(group), side_px)
+            members = list(group)
+            _check_same(members[0], labels_path)
+            yield from _members(path, members, side_px)
         else:
             for row in group:
+                _check_same(row, labels_path)
                 yield row, _image(path, memory_mb)
+
+
+def _check_same(row: LabelledImage, labels_path: Path | None) -> None:
+    """The file is the one that was acquired: a flipped byte shows nowhere else."""
+    if row.sha256 and row.path.is_file() and sha256_of(row.path) != row.sha256:
+        raise DataError(
+            f"{row.path}: is not the file that was acquired: it does not have the SHA-256 that "
+            f"{labels_path or 'labels.csv'} names. Delete both, and acquire the benchmark again."
+        )
 
 
 def _image(path: Path, memory_mb: int) -> NDArray[np.float32] | str:
@@ -79,6 +99,19 @@ def _members(
             f"{path}: has no members {sorted(m for m in wanted if m is not None)[:5]}, which the "
             "labels name; acquire the benchmark again."
         )
+
+
+def images_digest(rows: list[LabelledImage]) -> str:
+    """Hex SHA-256 over name and SHA-256 of every file the images lie in, in the labels' order.
+
+    Names, not paths: the same images in another folder have the same digest.
+    """
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(row.path for row in rows):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            digest.update(f"{file.name}\0{sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def exclude_reason(image: NDArray[np.float32]) -> str | None:

@@ -8,14 +8,14 @@ One HDF5 file:
 - `products/name`, `products/sha256`: the files that `rows/product` counts;
 - attributes: `format`, `version`, `survey`, `part`, `size_px`, `settings` (JSON of what decided
   the pixels), `ledger_sha256`, `skipped` (JSON: products by reason), `dropped` (JSON: cutouts by
-  reason) and `rows_checksum`.
+  reason), `rows_checksum`, and `products_checksum` (not in shards of before).
 """
 
 import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.cutouts.chunks import Chunks, note_chunks
-from stradavit.cutouts.hdf5 import WRITTEN_FOR, LazyFile
+from stradavit.cutouts.hdf5 import LazyFile, NewFile, new_file, table_digest
 from stradavit.cutouts.quantise import STORED, checksum
 from stradavit.errors import MalformedProductError
 from stradavit.files import atomic_path
@@ -68,7 +68,7 @@ class ShardWriter:
     Memory holds the rows (200 bytes a cutout), never the pixels.
     """
 
-    def __init__(self, file: Any, size_px: int) -> None:
+    def __init__(self, file: NewFile, size_px: int) -> None:
         self._file = file
         self._size_px = size_px
         self._cutouts = file.create_dataset(
@@ -113,6 +113,7 @@ class ShardWriter:
         levels : (size_px, size_px), see `stradavit.cutouts.quantise`
         row : all columns of `ROW` but product and checksum
         """
+        self._file.check()
         number = self._n_rows + len(self._pending)
         if number == len(self._cutouts):
             self._cutouts.resize(number + GROWTH, axis=0)
@@ -135,6 +136,7 @@ class ShardWriter:
         text = h5py.string_dtype()
         self._file.create_dataset("products/name", data=list(names), dtype=text)
         self._file.create_dataset("products/sha256", data=list(digests), dtype=text)
+        self._file.attrs["products_checksum"] = _products_checksum(names, digests)
         self._file.attrs["skipped"] = json.dumps(self._skipped, sort_keys=True)
         self._file.attrs["dropped"] = json.dumps(self._dropped, sort_keys=True)
         self._file.attrs["rows_checksum"] = _rows_checksum(rows)
@@ -151,7 +153,7 @@ def new_shard(path: Path, size_px: int, attributes: dict[str, Any]) -> Iterator[
     attributes : survey, part, settings, ledger_sha256
     """
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+        with new_file(temporary) as file:
             fixed = {"format": FORMAT, "version": VERSION, "size_px": size_px}
             file.attrs.update({**attributes, **fixed})
             writer = ShardWriter(file, size_px)
@@ -210,6 +212,9 @@ class Shard:
         """Name and SHA-256 of the files the cutouts come from."""
         with self._lazy.opened() as file:
             names, digests = (file["products"][k].asstr()[()] for k in ("name", "sha256"))
+            noted = file.attrs.get("products_checksum")
+            if noted not in (None, _products_checksum(names, digests)):
+                raise self._lazy.damaged("the list of its products does not have its checksum")
         return list(zip(names.tolist(), digests.tolist(), strict=True))
 
     def read(
@@ -364,3 +369,7 @@ def _table(rows: list[dict[str, Any]]) -> NDArray[np.void]:
 
 def _rows_checksum(rows: NDArray[np.void]) -> str:
     return hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest()
+
+
+def _products_checksum(names: Iterable[str], digests: Iterable[str]) -> str:
+    return table_digest({"name": list(names), "sha256": list(digests)})

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from stradavit.acquire.labels import read_labels
@@ -16,8 +15,13 @@ from stradavit.acquire.manifest import Acquired, read_ledger
 from stradavit.cutouts.benchmark import BenchmarkWriter
 from stradavit.cutouts.corpus import write_corpus
 from stradavit.cutouts.fits import open_product
-from stradavit.cutouts.hdf5 import WRITTEN_FOR
-from stradavit.cutouts.labelled import central_square, exclude_reason, labelled_images
+from stradavit.cutouts.hdf5 import new_atomic_file
+from stradavit.cutouts.labelled import (
+    central_square,
+    exclude_reason,
+    images_digest,
+    labelled_images,
+)
 from stradavit.cutouts.product import DEFAULT_MEMORY_MB, Product
 from stradavit.cutouts.selection import count_fates, fates, footprints_of, read_guard
 from stradavit.cutouts.shards import Shard, ShardWriter, new_shard
@@ -25,8 +29,9 @@ from stradavit.cutouts.sky import Footprints, circles, footprints
 from stradavit.cutouts.tiling import cut, stretched, tile_corners
 from stradavit.cutouts.zscale import limits, scale
 from stradavit.errors import DataError, LabelError, MalformedProductError
-from stradavit.files import atomic_path, sha256_of
+from stradavit.files import sha256_of
 from stradavit.progress import progress
+from stradavit.provenance import note_maker
 from stradavit.settings import CutoutSettings
 from stradavit.settings.sources import (
     BatchBenchmark,
@@ -97,8 +102,13 @@ def cut_part(
                 ):
                     sky = _sky(product, survey, cutouts.size_px, positions.get(item.path.resolve()))
                     n_coincide += _cut_product(product, survey, cutouts, sky, shard, dropped)
+                _check_same(item, ledger_path)
             except MalformedProductError as error:
+                # A product that cannot be cut is counted; one that has gone or changed since it
+                # was acquired must not end as fewer cutouts.
+                _check_same(item, ledger_path, error)
                 logger.warning("%s skipped: %s", item.product, error)
+    note_maker(out_path, __name__)
     if n_coincide:
         logger.warning(COINCIDE, f"{survey_name}, part {attributes['part']}", n_coincide)
 
@@ -116,6 +126,25 @@ def _check_size(item: Acquired, ledger_path: Path) -> None:
             f"{item.path}: has {found} bytes, {ledger_path} says {item.bytes}: it has changed. "
             "Delete the ledger and acquire the part again."
         )
+
+
+def _check_same(
+    item: Acquired, ledger_path: Path, error: MalformedProductError | None = None
+) -> None:
+    """A product that has been read is the one that was acquired: a flipped byte shows nowhere else.
+
+    Hashed after it was cut, when its bytes are still in memory.
+    """
+    _check_size(item, ledger_path)
+    if sha256_of(item.path) != item.sha256:
+        # A fetched file of the right size would not be asked for again while it lies there.
+        is_ours = item.path.is_relative_to(Path(ledger_path).absolute().parent)
+        remedy = "Delete both" if is_ours else "Put the right one back, or delete the ledger"
+        raise DataError(
+            f"{item.path}: {f'{error.detail}; it ' if error else ''}does not have the SHA-256 that "
+            f"{ledger_path} lists: it is damaged, or was changed. {remedy}, and acquire the part "
+            "again."
+        ) from error
 
 
 def _sky(
@@ -201,9 +230,9 @@ def cut_benchmark(name: str, benchmark: Benchmark, labels_path: Path, out_path: 
         side_px = benchmark.side_px
     kept: Counter[str] = Counter()
     n_coincide = 0
-    with atomic_path(out_path) as temporary, h5py.File(temporary, "w", libver=WRITTEN_FOR) as file:
+    with new_atomic_file(out_path) as file:
         writer = BenchmarkWriter(file)
-        found = labelled_images(wanted, side_px, DEFAULT_MEMORY_MB)
+        found = labelled_images(wanted, side_px, DEFAULT_MEMORY_MB, labels_path)
         for row, image in progress(found, total=len(wanted), desc=f"cut {name}", unit="image"):
             reason = image if isinstance(image, str) else None
             if not isinstance(image, str):
@@ -234,8 +263,10 @@ def cut_benchmark(name: str, benchmark: Benchmark, labels_path: Path, out_path: 
             "excluded": json.dumps(excluded, sort_keys=True),
             "settings": benchmark.to_json(),
             "labels_sha256": sha256_of(labels_path),
+            "images_sha256": images_digest(wanted),
         }
         writer.finish(classes or sorted(kept), attributes)
+    note_maker(out_path, __name__)
     if n_coincide:
         logger.warning(COINCIDE, name, n_coincide)
 
@@ -286,4 +317,10 @@ def cut_corpus(
             f"corpus {corpus_name} is empty: no cutout is left. {json.dumps(counts)}. Cutouts of "
             f"{everything[0].size_px} px may be too large for the products, or the guards too wide."
         )
-    write_corpus(out_path, everything, [np.flatnonzero(f == "kept") for f in by_shard], counts)
+    kept = [np.flatnonzero(f == "kept") for f in by_shard]
+    used = {
+        guard.benchmark: {"positions_sha256": guard.digest(), "arcmin": guard.guard_arcmin}
+        for guard in watch
+    }
+    write_corpus(out_path, everything, kept, counts, used)
+    note_maker(out_path, __name__)

@@ -16,6 +16,7 @@ from stradavit.detection.detector import Detector, load_detector
 from stradavit.detection.inputs import as_input
 from stradavit.errors import DataError
 from stradavit.files import atomic_path, sha256_of, write_json
+from stradavit.machine import maker
 from stradavit.models.weights import weight_file
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
@@ -77,7 +78,8 @@ def detect(
     logger.info("%s on %s: %d images of split %s on %s", *names, len(numbers), split, device.type)
     model = model.to(device).eval()
     found = find(model, images, numbers.tolist(), run, device)
-    _write_detections(out_path.with_suffix(".detections.json"), found)
+    found_path = out_path.with_suffix(".detections.json")
+    _write_detections(found_path, found)
 
     truth = [
         Truth(n, images.boxes(n), images.labels(n), images.is_crowd(n)) for n in numbers.tolist()
@@ -101,6 +103,8 @@ def detect(
                 "set_sha256": sha256_of(set_path),
                 "device": device.type,
             },
+            "made_by": maker(device.type),
+            "detections_sha256": sha256_of(found_path),
             "scores": scores.scores,
             "per_class": scores.per_class,
             "n_images": len(numbers),
@@ -108,6 +112,7 @@ def detect(
             "size_limits_px": list(SIZE_LIMITS_PX),
             "sdc1": _challenge(images, sources_path, split, found),
         },
+        sealed=True,
     )
     images.close()
 

@@ -15,13 +15,13 @@ from stradavit.detection.backbone import make_backbone
 from stradavit.detection.heads import POOLED, Anchors, BoxPredictor, RegionHead, roi_align
 from stradavit.detection.pyramid import Pyramid
 from stradavit.errors import DataError, SettingsError
-from stradavit.files import atomic_path, read_json, write_json
+from stradavit.files import read_json, write_json
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import MODEL_TYPES, Dinov2Encoder
 from stradavit.models.encoder import ViTEncoder
 from stradavit.models.hub import Encoder, load_encoder
 from stradavit.models.initial import generator_for
-from stradavit.models.weights import SAFETENSORS, load_exactly, read_weights
+from stradavit.models.weights import SAFETENSORS, load_exactly, read_weights, write_weights
 from stradavit.settings.detection import DetectorSettings
 
 _MODEL_TYPE = "stradavit_detector"
@@ -163,8 +163,6 @@ def save_detector(folder: Path, model: Detector, meta: Mapping[str, Any]) -> Non
     ----------
     meta : anything JSON can say, to be kept with it
     """
-    from safetensors.torch import save_file
-
     config = model.config
     folder.mkdir(parents=True, exist_ok=True)
     values = {
@@ -176,10 +174,8 @@ def save_detector(folder: Path, model: Detector, meta: Mapping[str, Any]) -> Non
         "image_std": list(config.std),
         "meta": dict(meta),
     }
-    write_json(folder / "config.json", values)
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    with atomic_path(folder / SAFETENSORS) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    write_json(folder / "config.json", values, sealed=True)
+    write_weights(folder / SAFETENSORS, model.state_dict())
 
 
 def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:

@@ -30,6 +30,7 @@ from stradavit.detection.inputs import (
 from stradavit.detection.schedule import learning_rate
 from stradavit.errors import DataError, TrainingError
 from stradavit.files import sha256_of
+from stradavit.machine import maker
 from stradavit.models.weights import weight_file
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
@@ -59,8 +60,9 @@ def train_detector(
     """Train one detector and write its folder; continue from its last checkpoint if there is one.
 
     Beside the detector it leaves ``metrics.jsonl`` and ``tensorboard/`` and, until it is done,
-    ``checkpoints/``. On SIGTERM it writes a checkpoint after the current update and exits with
-    143. One device trains; a batch that does not fit there is accumulated from micro-batches.
+    ``checkpoints/``. On SIGTERM or SIGUSR1 it writes a checkpoint after the current update and
+    exits with 143. One device trains; a batch that does not fit there is accumulated from
+    micro-batches.
 
     Parameters
     ----------
@@ -116,10 +118,11 @@ def _train(
     optimiser, parameters = adamw(modules, settings.optimiser)
 
     # Resume from our own last checkpoint, else start from the encoder, loaded already.
-    identity = identity_of(run, set_path, encoder_dir, world=1)
+    identity = identity_of(run, set_path, encoder_dir)
     checkpoints = Checkpoints(out_dir, identity)
     state = RunState(modules, optimiser, code_hash(__name__), outcome={"sums": {}, "epoch": {}})
     state.restore(checkpoints.load())
+    state.add_maker(maker(device.type))
     record = Record(out_dir, state.updates, is_writer=True)
 
     # Loop.
@@ -196,6 +199,7 @@ def _train(
         "set_sha256": identity["corpus"],
         "settings": run.model_dump(mode="json"),
         "code": state.code,
+        "made_by": state.makers,
         "updates": state.updates,
         "result": state.outcome["epoch"],
     }

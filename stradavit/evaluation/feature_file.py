@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from stradavit.cutouts.hdf5 import new_atomic_file
+from stradavit.cutouts.self_contained import fault_of
+from stradavit.disk import outside_fault
 from stradavit.errors import DataError
 from stradavit.evaluation.dihedral import N_ORIENTATIONS
-from stradavit.files import atomic_path
 
 FORMAT = 2
 
@@ -26,6 +29,7 @@ class Features:
     labels : (n,) int64 into `classes`
     classes, sources, images, splits : as in the labelled cutouts
     provenance : hashes of encoder, benchmark and code; device and precision
+    made_by : machine, libraries and commit; not under the checksum, which is of what was seen
     """
 
     values: NDArray[np.float32]
@@ -35,17 +39,38 @@ class Features:
     images: list[str]
     splits: list[str]
     provenance: dict[str, str]
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What scores on these features record: their own checksum, and what they came from."""
+        return {"features_sha256": _checksum(self), **self.provenance}
 
 
 def write_features(path: Path, features: Features) -> None:
-    """Write atomically, with a checksum over everything in the file."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    """Write atomically, with a checksum over everything in the file.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite, naming the first image with one.
+    """
+    is_finite = np.isfinite(features.values).all(axis=(1, 2))
+    if not is_finite.all():
+        first = int(np.argmin(is_finite))
+        raise DataError(
+            f"{path}: the features of {int((~is_finite).sum())} images, the first of them image "
+            f"{first} ({features.images[first]}), are not finite; expected numbers. Look at this "
+            "image, and at the encoder's weights."
+        )
+    with new_atomic_file(path) as file:
         file["features"] = features.values
         file["labels"] = features.labels
         file.attrs["format"] = FORMAT
         file.attrs["sha256"] = _checksum(features)
         # As a dataset: the names of a large benchmark are longer than an attribute may be.
         file["names"] = _names(features)
+        file["made_by"] = json.dumps(features.made_by)
 
 
 def read_features(path: Path) -> Features:
@@ -58,12 +83,15 @@ def read_features(path: Path) -> Features:
     """
     remedy = "Delete it and run the stage `features` again."
     try:
-        with h5py.File(path, "r") as file:
+        # Locks fail on some cluster disks, and nobody writes to a finished file.
+        with h5py.File(path, "r", locking=False) as file:
             written_format = int(file.attrs["format"])
             if written_format != FORMAT:
                 raise DataError(
                     f"{path}: features of format {written_format}; expected {FORMAT}. {remedy}"
                 )
+            if fault := fault_of(file):
+                raise DataError(f"{path}: {fault}. {remedy}")
             names = json.loads(file["names"].asstr()[()])
             features = Features(
                 values=file["features"][:],
@@ -73,9 +101,13 @@ def read_features(path: Path) -> Features:
                 images=names["images"],
                 splits=names["splits"],
                 provenance=names["provenance"],
+                # Files of before had none.
+                made_by=json.loads(file["made_by"].asstr()[()]) if "made_by" in file else {},
             )
             expected = str(file.attrs["sha256"])
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if refusal := outside_fault(error, path):
+            raise refusal from error
         raise DataError(f"{path}: not a readable features file ({error}). {remedy}") from error
     found = _checksum(features)
     if found != expected:

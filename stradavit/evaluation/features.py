@@ -25,6 +25,7 @@ from stradavit.evaluation.feature_file import Features, write_features
 from stradavit.evaluation.images import resized_images
 from stradavit.evaluation.recipe import batches
 from stradavit.files import sha256_of
+from stradavit.machine import maker
 from stradavit.models.hub import LoadedEncoder, load_encoder
 from stradavit.models.weights import weight_file
 from stradavit.progress import progress
@@ -76,6 +77,7 @@ def extract_features(
             images=list(cutouts.images),
             splits=list(cutouts.splits),
             provenance=provenance,
+            made_by=maker(device.type),
         ),
     )
 

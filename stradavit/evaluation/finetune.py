@@ -138,10 +138,10 @@ def finetune(
     with bar:
         for split, n_steps in zip(planned, steps, strict=True):
             kept_path = finished_dir / f"repeat_{split.repeat}_fold_{split.fold}.json"
-            if kept_path.is_file():
-                log.info("%s was finished before: %s", _name(split), kept_path)
+            kept = read_outcome(kept_path)
+            if kept is not None:
                 bar.update(n_steps)
-                outcomes.append(read_outcome(kept_path))
+                outcomes.append(kept)
                 continue
             loaded = load_encoder(encoder_dir)
             if material is None:
@@ -159,6 +159,7 @@ def finetune(
         settings=recorded,
         code=code,
         provenance=provenance,
+        device=device.type,
     )
     # Those of other settings too: this result replaces theirs.
     for folder in out_path.parent.glob(f".{out_path.stem}.folds-*"):

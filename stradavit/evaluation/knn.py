@@ -75,7 +75,7 @@ def knn(
             "knn": settings.model_dump(mode="json"),
         },
         code=code_hash(__name__),
-        provenance=features.provenance,
+        provenance=features.origin,
     )
 
 

@@ -80,10 +80,11 @@ def label_budget(
                     "label_budget": settings.model_dump(mode="json"),
                 },
                 code_hash(__name__),
-                features.provenance,
+                features.origin,
             ),
             "budgets": budgets,
         },
+        sealed=True,
     )
 
 

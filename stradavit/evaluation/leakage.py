@@ -39,6 +39,7 @@ from stradavit.cutouts.duplicates import Duplicates, find_duplicates
 from stradavit.cutouts.sky import Floats, angle, close_pairs, unit_vectors
 from stradavit.evaluation.folds import make_folds
 from stradavit.files import sha256_of, write_json
+from stradavit.machine import maker
 from stradavit.provenance import code_hash
 from stradavit.settings.duplicates import LeakageSettings
 from stradavit.settings.evaluation import FoldSettings
@@ -128,8 +129,9 @@ def leakage(
         },
         "code": code_hash(__name__),
         "provenance": {"benchmark_sha256": sha256_of(benchmark_path)},
+        "made_by": maker(),
     }
-    write_json(out_path, report)
+    write_json(out_path, report, sealed=True)
     n_parted = int(counts[:, RELATIONS.index("across_folds")].sum())
     if n_parted:
         log.warning(

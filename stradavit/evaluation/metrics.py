@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.evaluation.folds import Labelled
-from stradavit.files import atomic_path, write_json
-
-LIBRARIES = ("torch", "numpy", "scikit-learn")
+from stradavit.files import atomic_path, sha256_of, write_json
+from stradavit.machine import maker
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ def write_outcomes(
     settings: Mapping[str, Any],
     code: str,
     provenance: Mapping[str, Any],
+    device: str = "cpu",
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the metrics (JSON) at `out_path` and one row per held-out image beside it (CSV).
@@ -112,6 +111,7 @@ def write_outcomes(
     settings : all that decided the numbers, as JSON values
     code : hash of the modules that made them
     provenance : hashes of the inputs, device, precision
+    device : type of the device that computed them, if not what made the features
     extra : further entries of the metrics file
     """
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.repeat, outcome.fold))
@@ -121,12 +121,15 @@ def write_outcomes(
     write_json(
         out_path,
         {
-            **cell_record(benchmark, names, protocol, settings, code, provenance),
+            **cell_record(benchmark, names, protocol, settings, code, provenance, device),
             "folds": folds,
             **mean_scores(folds),
+            # Nothing reads them to make tables; who does can see that they are whole.
+            "predictions_sha256": sha256_of(predictions_path(out_path)),
             "confusion": np.sum([fold["confusion"] for fold in folds], axis=0).tolist(),
             **(extra or {}),
         },
+        sealed=True,
     )
 
 
@@ -137,6 +140,7 @@ def cell_record(
     settings: Mapping[str, Any],
     code: str,
     provenance: Mapping[str, Any],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """What every metrics file begins with, whatever was scored (parameters: `write_outcomes`)."""
     return {
@@ -148,7 +152,9 @@ def cell_record(
         "n_sources": len(set(benchmark.sources)),
         "settings": dict(settings),
         "code": code,
-        "provenance": {**provenance, "libraries": {name: version(name) for name in LIBRARIES}},
+        "provenance": dict(provenance),
+        # Apart from the rest: equal numbers of two machines are told from others without it.
+        "made_by": maker(device),
     }
 
 

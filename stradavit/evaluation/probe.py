@@ -76,7 +76,7 @@ def probe(
             "probe": settings.model_dump(mode="json"),
         },
         code=code_hash(__name__),
-        provenance=features.provenance,
+        provenance=features.origin,
     )
 
 

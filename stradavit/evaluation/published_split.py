@@ -86,7 +86,7 @@ def published_split(
             "published_split": settings.model_dump(mode="json"),
         },
         code=code_hash(__name__),
-        provenance={**features.provenance, "sources_on_both_sides": n_shared},
+        provenance={**features.origin, "sources_on_both_sides": n_shared},
         extra={"interval_95": bootstrap_interval(confusions, settings.resamples, draw)},
     )
 

@@ -9,6 +9,7 @@ import torch
 from stradavit.acquire.archives.hub import fetch_model
 from stradavit.errors import SettingsError
 from stradavit.files import sha256_of
+from stradavit.machine import maker
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import Dinov2Encoder, draw_dinov2
 from stradavit.models.encoder import ViTEncoder
@@ -17,6 +18,7 @@ from stradavit.models.initial import initial_weights
 from stradavit.models.mae import MaskedAutoencoder
 from stradavit.models.preprocessing import Preprocessing
 from stradavit.models.weights import read_weights, weight_file
+from stradavit.provenance import code_hash
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.encoders import (
     Encoder,
@@ -58,6 +60,8 @@ def acquire_encoder(
         "title": encoder.title or name,
         "name": name,
         "settings": encoder.model_dump(mode="json"),
+        "code": code_hash(__name__),
+        "made_by": [maker()],
     }
     match encoder:
         case ScratchEncoder() | ScratchDinov2Encoder():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.errors import DataError
-from stradavit.files import read_json
+from stradavit.files import read_json, sha256_of
 from stradavit.settings.detection import SPLITS
 
 SCORES = ("map", "ap50", "ap75", "map_small", "map_medium", "map_large")
@@ -55,6 +55,7 @@ class DetectionMetrics:
     sdc1 : score of the challenge, if its products were scored
     settings, code : what the detector was trained with, and the hash of the code that scored it
     trained_code : hash of the code that trained it
+    detections_sha256 : of the file beside it; None in files of before
     """
 
     path: Path
@@ -72,6 +73,7 @@ class DetectionMetrics:
     settings: dict[str, Any]
     code: str
     trained_code: str
+    detections_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,11 @@ def read_found(metrics: DetectionMetrics) -> dict[int, Found]:
         If the file beside the metrics is not a list of results as COCO defines it.
     """
     path = metrics.path.with_suffix(".detections.json")
+    expected = metrics.detections_sha256
 
     def parse(content: Any) -> dict[int, Found]:
+        if expected is not None and sha256_of(path) != expected:
+            raise ValueError("it is not the one that was scored, or is damaged")
         by_image: dict[int, list[tuple[list[float], int, float]]] = {}
         for entry in content:
             x, y, width, height = (float(value) for value in entry["bbox"])
@@ -193,6 +198,7 @@ def _metrics(path: Path, content: dict[str, Any]) -> DetectionMetrics:
         settings=dict(content["settings"]),
         code=str(content["code"]),
         trained_code=str(content["provenance"]["detector_code"]),
+        detections_sha256=content.get("detections_sha256"),
     )
 
 

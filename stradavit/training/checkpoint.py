@@ -44,6 +44,7 @@ class RunState:
     since_step, since_epoch : sums for the next line of each kind
     outcome : values of the last epoch
     is_collapsed : whether the embeddings had collapsed when they were last measured
+    makers : every kind of machine, library and commit the run has been on, in order
     """
 
     modules: dict[str, nn.Module]
@@ -54,6 +55,16 @@ class RunState:
     since_epoch: Window = field(default_factory=Window)
     outcome: dict[str, Any] = field(default_factory=dict)
     is_collapsed: bool = False
+    makers: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_maker(self, maker: dict[str, Any]) -> None:
+        """Note what goes on with the run, unless it is as before.
+
+        A run that was stopped and went on where it was is not told from one that was not; one that
+        went on elsewhere, or under another commit, is.
+        """
+        if maker not in self.makers:
+            self.makers.append(maker)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain containers."""
@@ -66,6 +77,7 @@ class RunState:
             "since_epoch": self.since_epoch.sums,
             "outcome": self.outcome,
             "is_collapsed": self.is_collapsed,
+            "makers": self.makers,
         }
 
     def restore(self, saved: dict[str, Any] | None) -> None:
@@ -82,6 +94,7 @@ class RunState:
         self.optimiser.load_state_dict(saved["optimiser"])
         self.updates, self.outcome = saved["updates"], saved["outcome"]
         self.is_collapsed = saved["is_collapsed"]
+        self.makers = list(saved.get("makers", []))  # those of before had none
         self.since_step, self.since_epoch = (
             Window(saved["since_step"]),
             Window(saved["since_epoch"]),
@@ -163,18 +176,14 @@ def _parts(path: Path) -> dict[str, str]:
     return match.groupdict()
 
 
-def identity_of(settings: Block, corpus_path: Path, start_dir: Path, world: int) -> dict[str, Any]:
-    """All that decides the weights of a run, as JSON: settings, corpus, start, devices.
+def identity_of(settings: Block, corpus_path: Path, start_dir: Path) -> dict[str, Any]:
+    """All that decides the weights of a run, as JSON: settings, corpus, start.
 
     For a detector the corpus is its detection set, and the start the encoder within it.
-
-    The number of devices belongs to it: with `batch_size` per device it decides which cutouts
-    are contrasted with each other.
     """
     start_files = ("config.json", "preprocessor_config.json", weight_file(start_dir).name)
     return {
         "settings": settings.model_dump(mode="json"),
         "corpus": sha256_of(corpus_path),
         "start": {name: sha256_of(start_dir / name) for name in start_files},
-        "devices": world,
     }

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: data, model, optimiser, resume, loop, save.
 
-Launched by ``torchrun`` when there is more than one device, otherwise directly. Killed at any
-step and started again, it ends with the same weights: order, views, masks and replacements are
+One process for each device, which `stradavit.training.launch` starts. Killed at any step and
+started again, it ends with the same weights: order, views, masks and replacements are
 functions of (seed, epoch, cutout), and a checkpoint holds all the rest.
 """
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stradavit.cutouts.corpus import Corpus
+from stradavit.machine import maker
 from stradavit.models.compiled import compile_blocks
 from stradavit.progress import progress
 from stradavit.provenance import code_hash
@@ -52,8 +53,8 @@ def pretrain(
     """Train one encoder and write its folder; continue from its last checkpoint if there is one.
 
     Beside the encoder it leaves ``metrics.jsonl`` and ``tensorboard/`` and, until it is done,
-    ``checkpoints/``. On SIGTERM it writes a checkpoint after the current update and exits with
-    143.
+    ``checkpoints/``. On SIGTERM or SIGUSR1 it writes a checkpoint after the current update and
+    exits with 143.
 
     Parameters
     ----------
@@ -66,14 +67,14 @@ def pretrain(
     Raises
     ------
     TrainingError
-        If a loss or gradient is not finite, the corpus is smaller than a micro-batch, or there is
-        no such device.
+        If a loss or gradient is not finite, the corpus is smaller than a micro-batch, there is no
+        such device, or not the number of processes that `settings.devices` asks for.
     DataError
         If corpus or start cannot be read.
     """
     torch.set_num_threads(loader.threads)
     keep_freed_memory()
-    with team(loader.device) as here, terminated() as stop:
+    with team(loader.device, settings.devices) as here, terminated() as stop:
         _train(settings, Path(corpus_path), Path(start_dir), Path(out_dir), loader, here, stop)
 
 
@@ -111,9 +112,10 @@ def _train(
     optimiser, parameters = adamw(task.modules, phase.optimiser)
 
     # Resume from our own last checkpoint, else go on with the start's weights, loaded already.
-    checkpoints = Checkpoints(out_dir, identity_of(settings, corpus_path, start_dir, here.world))
+    checkpoints = Checkpoints(out_dir, identity_of(settings, corpus_path, start_dir))
     run = RunState(task.modules, optimiser, code_hash(__name__))
     run.restore(checkpoints.load())
+    run.add_maker(maker(here.device.type))
     here.barrier()  # nobody may write a checkpoint while another still reads
     record = Record(out_dir, run.updates, here.is_writer)
 
@@ -218,7 +220,8 @@ def _train(
             saved_at = time.monotonic()
         if asked_to_stop:
             here.barrier()  # torchrun kills all once one has left: the checkpoint comes first
-            logger.warning("Terminated after update %d; start again to go on", run.updates)
+            if here.is_writer:
+                logger.warning("Terminated after update %d; start again to go on", run.updates)
             raise SystemExit(EXIT_TERMINATED)
     if bar is not None:
         bar.close()
@@ -231,8 +234,13 @@ def _train(
             "title": out_dir.name,
             "start": start_dir.name,
             "identity": checkpoints.identity,
-            "corpus": {"cutouts": len(corpus), "counts": corpus.counts()},
+            "corpus": {
+                "name": corpus_path.stem,
+                "cutouts": len(corpus),
+                "counts": corpus.counts(),
+            },
             "code": run.code,
+            "made_by": run.makers,
             "updates": run.updates,
             "result": numbers,
         }

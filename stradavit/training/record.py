@@ -1,6 +1,7 @@
 """What a run leaves to look at: JSON lines, TensorBoard curves, and the sums they are made of."""
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from stradavit.files import atomic_path
+from stradavit.disk import named_refusals
+from stradavit.files import atomic_path, sweep
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -106,6 +110,7 @@ class Record:
         # Slow to import, and of no use to the others.
         from torch.utils.tensorboard import SummaryWriter
 
+        sweep(Path(out_dir))
         kept = [
             line
             for line in _read_lines(self._path)
@@ -113,37 +118,52 @@ class Record:
         ]
         with atomic_path(self._path) as temporary:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=updates_done + 1)
+        with named_refusals(self._path):
+            self._board = SummaryWriter(
+                str(Path(out_dir) / "tensorboard"), purge_step=updates_done + 1
+            )
 
     def write(self, kind: str, update: int, epoch: int, values: dict[str, Any]) -> None:
         """Append a line of kind `step`, `epoch` or `end`.
 
         `update` and `epoch` count from 1.
+
+        Raises
+        ------
+        DiskError
+            If the disk is full; the run goes on from its last checkpoint once there is room.
         """
         if self._board is None:
             return
         line = {"kind": kind, "update": update, "epoch": epoch, **values}
-        with self._path.open("a", encoding="utf-8") as opened:
-            opened.write(_line(line))
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", float(value), update)
-        self._board.flush()
+        with named_refusals(self._path):
+            with self._path.open("a", encoding="utf-8") as opened:
+                opened.write(_line(line))
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", float(value), update)
+            self._board.flush()
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
         if self._board is not None:
-            self._board.close()
+            with named_refusals(self._path):
+                self._board.close()
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break  # a kill cut the last line off
+            line = json.loads(text)
+            int(line["update"]), str(line["kind"])
+        except (ValueError, TypeError, KeyError):
+            # A kill or a full disk cut it off, or it is damaged: the record is to look at, and no
+            # reason to train again.
+            logger.warning("%s: a line cannot be read and is left out: %.60r", path, text)
+            continue
+        lines.append(line)
     return lines
 
 

@@ -37,6 +37,7 @@ STAGES = [
     "settings",
     "doctor",
     "plan",
+    "provenance",
 ]
 
 

@@ -1,13 +1,16 @@
 """The whole workflow on a tiny simulated sky: what it makes, and what a change plans anew."""
 
+import csv
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from .conftest import copy_workflow, run_snakemake
+from .conftest import BIN, copy_workflow, run_snakemake
 
 TABLES = (
     "01_pretraining_sources",
@@ -91,6 +94,66 @@ def test_figures_are_drawn(done: Path) -> None:
 def test_a_second_call_has_nothing_to_do(done: Path) -> None:
     again = call(done)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def stradavit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A subcommand, run beside the results."""
+    command = [BIN / "stradavit", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_cell_is_traced_to_its_fits_files_and_damage_on_the_way_is_named(
+    done: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done / "results", tmp_path / "results")
+    cell = "13_two_stage_probe:L2+L1, Soft-HCL, R = 4:RGZ DR1 Macro-F1"
+    traced = stradavit(tmp_path, "provenance", cell, "--verify", "--files", "all")
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+    assert "; nothing differs." in traced.stdout
+    # The printed number, every encoder up to the start, and every product with its hash.
+    with (done / "results" / "tables" / "13_two_stage_probe.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["rgz_dr1 macro_f1 mean"]]
+    (mean,) = [float(row["rgz_dr1 macro_f1 mean"]) for row in rows]
+    assert f"'RGZ DR1 Macro-F1': {mean:.3f} ±" in traced.stdout
+    run = "vit-tiny_l2_l1_soft_hcl_r4_all_s42"
+    for encoder in (
+        f"two_stage_{run}",
+        "reconstruction_vit-tiny_l2_l1_r4_all_s42",
+        "start_vit-tiny",
+    ):
+        assert f"encoder results/encoders/{encoder}" in traced.stdout
+    for survey in ("mgcls", "askap", "lotss", "sdc1"):
+        for ledger in (done / "results" / "raw" / survey).glob("*.csv"):
+            for product in pd.read_csv(ledger).itertuples():
+                assert f"SHA-256 {product.sha256}" in traced.stdout
+    # Each fault is named with its file, and nothing else is.
+    for file, said in (
+        ("shards/lotss/0.h5", "its pixels have changed"),
+        ("raw/mgcls/files/mgcls-0000.fits", "raw/mgcls/0.csv says"),
+    ):
+        path = tmp_path / "results" / file
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        traced = stradavit(tmp_path, "provenance", cell, "--verify", "--json")
+        assert traced.returncode == 1
+        findings = json.loads(traced.stdout)["findings"]
+        assert all(finding["path"].endswith(file) for finding in findings)
+        assert any(said in finding["text"] for finding in findings)
+        path.write_bytes(whole)
+
+
+def test_every_printed_number_can_be_traced(done: Path) -> None:
+    path = done / "results" / "tables" / "provenance.json"
+    sources = json.loads(path.read_text(encoding="utf-8"))
+    assert set(TABLES) <= set(sources["tables"])
+    for name, table in sources["tables"].items():
+        if name.startswith(("03_", "04_", "05_")):
+            continue  # of settings alone
+        for row in table["rows"]:
+            is_empty = all(cell == "–" for cell in row["cells"])
+            assert row["files"] or table["sources"] or is_empty, (name, row["labels"])
+            assert {*row["files"], *row["minus"], *table["sources"]} <= set(sources["files"])
 
 
 @pytest.mark.parametrize(

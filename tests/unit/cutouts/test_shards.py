@@ -153,7 +153,7 @@ def test_short_reads_go_on(tmp_path, monkeypatch):
         (lambda notes: np.add(notes, [[0, 10**15]]), "a cutout lies outside of it"),
         (lambda notes: np.add(notes, [[0, 10**15 - 2**63]]), "a cutout lies outside of it"),
         (
-            lambda notes: np.add(np.repeat(notes, 2, 0), [[0, 0], [1, 2**63 - 10**5]]),
+            lambda notes: np.add(np.repeat(notes[:1], 2, 0), [[0, 0], [1, 2**63 - 10**5]]),
             "outside of it",
         ),
         (lambda notes: np.add(notes, [[1, 0]]), "chunks does not count the 6 cutouts"),

@@ -242,6 +242,9 @@ def test_benchmark_errors(tmp_path):
     with pytest.raises(LabelError, match=r"no image of the classes \['FRI'\].* has \['a'\]"):
         cut_benchmark("b", benchmark(classes=("a", "FRI")), path, tmp_path / "b.h5")
     (tmp_path / "0.fits").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"0\.fits: is not the file that was acquired.*Delete both"):
+        cut_benchmark("b", benchmark(), path, tmp_path / "b.h5")
+    write_labels(path, read_labels(path))  # acquired as it is now
     with pytest.raises(DataError, match=r'no image is left of the 1 .*"unknown_format": 1'):
         cut_benchmark("b", benchmark(), path, tmp_path / "b.h5")
     (tmp_path / "0.fits").unlink()

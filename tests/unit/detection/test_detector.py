@@ -18,6 +18,7 @@ from stradavit.detection.detector import (
     save_detector,
 )
 from stradavit.errors import DataError, SettingsError
+from stradavit.files import read_json
 from stradavit.models.config import EncoderConfig
 from stradavit.models.dinov2 import draw_dinov2
 from stradavit.models.encoder import ViTEncoder
@@ -257,7 +258,7 @@ def test_another_config_is_an_error(
 ) -> None:
     save_detector(tmp_path / "d", tiny_detector(tmp_path), {})
     path = tmp_path / "d" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(read_json(path) | change))
     with pytest.raises(DataError, match=message):
         load_detector(tmp_path / "d")
 

@@ -5,12 +5,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 from stradavit.acquire.labels import LabelledImage
 from stradavit.cutouts.benchmark import BenchmarkWriter
+from stradavit.cutouts.hdf5 import new_file
 from stradavit.models.stages import acquire_encoder
 from stradavit.settings.encoders import Architecture, ScratchEncoder
 
@@ -21,7 +21,7 @@ def write_benchmark() -> Callable[..., Path]:
 
     def write(path: Path, images, labels, sources=None) -> Path:
         classes = [f"class {number}" for number in range(max(labels) + 1)]
-        with h5py.File(path, "w") as file:
+        with new_file(path) as file:
             writer = BenchmarkWriter(file)
             for i, (pixels, label) in enumerate(zip(images, labels, strict=True)):
                 source = f"source {i}" if sources is None else sources[i]

@@ -5,7 +5,6 @@ import math
 from itertools import combinations
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -13,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from stradavit.acquire.labels import LabelledImage
 from stradavit.cli import main
 from stradavit.cutouts.benchmark import BenchmarkWriter, LabelledCutouts
+from stradavit.cutouts.hdf5 import new_file
 from stradavit.evaluation.folds import make_folds
 from stradavit.evaluation.leakage import CLUES, leakage
 from stradavit.settings.duplicates import LeakageSettings
@@ -30,7 +30,7 @@ def field(draw, side_px=90):
 
 def write(path: Path, rows) -> Path:
     """Rows of pixels, source, position and side of the published division."""
-    with h5py.File(path, "w") as file:
+    with new_file(path) as file:
         writer = BenchmarkWriter(file)
         for number, (pixels, source, (ra, dec), split) in enumerate(rows):
             label = CLASSES[number % 2]

@@ -86,7 +86,7 @@ def test_metrics_and_predictions_agree(tmp_path) -> None:
     scores = [fold["macro_f1"] for fold in written["folds"]]
     assert written["macro_f1"] == {"mean": np.mean(scores), "std": np.std(scores)}
     assert written["n_images"] == written["n_sources"] == 7
-    assert {"torch", "numpy", "scikit-learn"} <= set(written["provenance"]["libraries"])
+    assert {"torch", "numpy", "scikit-learn"} <= set(written["made_by"]["libraries"])
 
 
 def test_repeats_hold_an_image_out_once_each(tmp_path) -> None:

@@ -4,14 +4,13 @@ import json
 import math
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from stradavit.acquire.labels import LabelledImage
 from stradavit.cutouts.benchmark import BenchmarkWriter
 from stradavit.cutouts.corpus import write_corpus
-from stradavit.cutouts.hdf5 import WRITTEN_FOR
+from stradavit.cutouts.hdf5 import new_file
 from stradavit.cutouts.shards import ROW, Shard, new_shard
 from stradavit.settings import Settings
 
@@ -85,7 +84,7 @@ def _write_corpus(settings: Settings, name: str, results_dir: Path) -> None:
 
 def _write_benchmark(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w", libver=WRITTEN_FOR) as file:
+    with new_file(path) as file:
         writer = BenchmarkWriter(file)
         for label, name in enumerate(CLASSES):
             for i in range(IMAGES_PER_CLASS + label):

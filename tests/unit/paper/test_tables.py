@@ -45,7 +45,7 @@ def test_all_tables_in_all_formats_and_nothing_else(
     (out_dir / "leftover.md").touch()
     write_tables(*small, out_dir)
     wanted = {f"{name}{suffix}" for name in NAMES for suffix in (".csv", ".md", ".tex")}
-    assert {path.name for path in out_dir.iterdir()} == wanted | {"index.md"}
+    assert {path.name for path in out_dir.iterdir()} == wanted | {"index.md", "provenance.json"}
     assert list(tmp_path.iterdir()) == [out_dir]
     index = (out_dir / "index.md").read_text()
     assert all(f"({name}.csv)" in index for name in NAMES)

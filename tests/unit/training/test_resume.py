@@ -1,6 +1,8 @@
 """A run that is stopped anywhere and started again ends with the same bits."""
 
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from stradavit.settings.training import PretrainSettings
 from stradavit.training.pretrain import pretrain
 from stradavit.training.record import Record
+from stradavit.training.signals import STOPS
 from tests.unit.training.runs import child, contrastive, lines, loader, reconstruction, weights
 
 RUNS = {
@@ -108,8 +111,13 @@ def test_kills_at_any_moment_change_nothing(
 
 
 @pytest.mark.parametrize("undisturbed", ["contrastive"], indirect=True)
-def test_sigterm_writes_a_checkpoint_and_exits_with_143(
-    undisturbed: tuple[PretrainSettings, Path], corpus_path: Path, start_dir: Path, tmp_path: Path
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_signal_to_stop_writes_a_checkpoint_and_exits_with_143(
+    stop: signal.Signals,
+    undisturbed: tuple[PretrainSettings, Path],
+    corpus_path: Path,
+    start_dir: Path,
+    tmp_path: Path,
 ) -> None:
     settings, expected_dir = undisturbed
     out_dir = tmp_path / "run"
@@ -118,7 +126,8 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_143(
     process = child(pretrain, settings, corpus_path, start_dir, out_dir, rarely)
     while not (out_dir / "metrics.jsonl").exists() or not lines(out_dir, "step"):
         time.sleep(0.005)
-    process.terminate()
+    assert process.pid is not None
+    os.kill(process.pid, stop)
     process.join()
     assert process.exitcode == 143
     assert len(list((out_dir / "checkpoints").glob("*/*.pt"))) == 1
