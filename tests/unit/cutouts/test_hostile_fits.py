@@ -12,12 +12,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 
 from stradavit.acquire.archives.cutout_files import check_image
 from stradavit.acquire.stages import acquire_part, make_manifest
 from stradavit.acquire.transfer.fits_length import FitsLength, MalformedError, data_bytes
 from stradavit.cutouts import counted_file
 from stradavit.cutouts import fits as fits_reader
+from stradavit.cutouts.celestial import celestial
 from stradavit.cutouts.fits import open_product
 from stradavit.cutouts.shards import Shard
 from stradavit.cutouts.stages import cut_part
@@ -183,6 +185,49 @@ def test_a_distortion_of_a_millionth_order_is_no_wcs(tmp_path, orders, order):
     assert time.process_time() - start < 1
 
 
+OLD_MATRIX = {f"PC0{i}_0{j}": float(i == j) for i in (1, 2) for j in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"WCSAXES": 10**9},
+        {"WCSAXES": 99},
+        {"LATPOLE": "-Inf", **OLD_MATRIX},
+        {"LONPOLE": "nan"},
+        {"CRVAL1": "1E9999"},
+        {"CTYPE1": "'RA---TAB'", "CTYPE2": "'DEC--TAB'"},
+    ],
+)
+def test_a_broken_sky_is_no_wcs_and_does_not_end_the_process(tmp_path, cards):
+    # wcslib wrote beyond its memory: the whole process was gone, and every file of the part.
+    sky = {"CTYPE1": "'RA---SIN'", "CTYPE2": "'DEC--SIN'", "CRVAL1": 150.0, "CRVAL2": 2.0}
+    sky |= {"CDELT1": -0.001, "CDELT2": 0.001}
+    path = tmp_path / "a.fits"
+    path.write_bytes(image_header(**sky) + body())
+    with open_product(path) as product:
+        assert product.wcs is not None
+    path.write_bytes(image_header(**sky | cards) + body())
+    with open_product(path) as product:
+        assert product.wcs is None and product.pixel_scale_arcsec is None
+        assert product.read(0, 0, 40).shape == (40, 60)
+
+
+@pytest.mark.filterwarnings("ignore")  # Astropy mends dates and finds fault with BLANK
+def test_the_sky_is_that_of_the_whole_header_to_the_last_bit(shared_data):
+    n_compared = 0
+    for path in sorted((shared_data / "mosaics").rglob("*.fits")):
+        header = fits.getheader(path)
+        whole = WCS(header).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
+        ours = celestial(header)
+        for x, y in ((0, 0), (100, 37)):
+            assert np.array_equal(whole.wcs_pix2world(x, y, 0), ours.wcs_pix2world(x, y, 0))
+        assert whole.wcs.radesys == ours.wcs.radesys
+        assert whole.wcs.equinox == ours.wcs.equinox or np.isnan(ours.wcs.equinox)
+        n_compared += 1
+    assert n_compared > 15
+
+
 def test_a_distortion_of_the_second_order_stays(tmp_path):
     header = sky_header(projection="TAN")
     header["CTYPE1"], header["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
@@ -287,6 +332,13 @@ def test_a_cutout_with_a_broken_card_has_no_position(tmp_path, key, value):
     (tmp_path / "a.fits").write_bytes(raw_header(*cards) + body())
     reason = check_image(tmp_path / "a.fits", (150, 2), None)
     assert reason is not None and reason.startswith(("no position: ", "damaged FITS: "))
+
+
+def test_a_cutout_as_wide_as_true_is_no_image(tmp_path):
+    (tmp_path / "a.fits").write_bytes(image_header(NAXIS1="T") + body())
+    assert (
+        check_image(tmp_path / "a.fits", (150, 2), None) == "not one image: its axes are [True, 40]"
+    )
 
 
 def test_a_cutout_full_of_broken_cards_is_refused_without_a_warning_for_each(tmp_path):

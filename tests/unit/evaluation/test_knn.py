@@ -82,7 +82,7 @@ def test_the_stage_scores_the_folds_of_the_probe_and_only_upright_images(tmp_pat
     labels = np.random.default_rng(4).permutation(np.repeat([0, 1, 2], 15))
     features = fake_features(labels, clusters(labels, 3.0))
     # What the other orientations hold must not matter.
-    features.values[:, 1:] = np.nan
+    features.values[:, 1:] *= -1000
     metrics, rows = run(tmp_path, features, repeats=2, neighbours=5)
     assert [(fold["repeat"], fold["fold"]) for fold in metrics["folds"]] == [
         (repeat, fold) for repeat in (0, 1) for fold in (0, 1, 2)

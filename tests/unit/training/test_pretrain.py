@@ -165,7 +165,8 @@ def test_a_finished_run_is_an_encoder_with_a_card(
     card, settings = read_card(second), contrastive(registers=2, epochs=1)
     assert card["start"] == "first"
     assert card["identity"]["settings"] == settings.model_dump(mode="json")
-    assert card["corpus"] == {"cutouts": 22, "counts": {"drawn": {"kept": 22}}}
+    counts = {"drawn": {"kept": 22}}
+    assert card["corpus"] == {"name": "drawn", "cutouts": 22, "counts": counts}
     (end,) = lines(second, "end")
     assert card["result"]["loss"] == end["loss"]
     assert not card["result"]["collapsed"]
