@@ -41,7 +41,7 @@ def maker(device: str = "cpu") -> dict[str, Any]:
         "version": __version__,
         "commit": commit(),
         "machine": machine() | (gpu() if device == "cuda" else {}),
-        "libraries": libraries(),
+        "libraries": dict(libraries()),
     }
 
 
@@ -82,6 +82,7 @@ def gpu() -> dict[str, str]:
     }
 
 
+@cache
 def libraries() -> dict[str, str]:
     """Versions of those that are installed."""
     found = {}

@@ -12,12 +12,16 @@ MOST_HEADER_BYTES = MAX_HEADER_BLOCKS * BLOCK
 # Numbers of axes and of columns, by which Astropy counts to the end, however many there are.
 COUNT = re.compile(rb"(?:Z?NAXIS|TFIELDS) *= *\+?0*([1-9]\d{3,})")
 
+# A text among the numbers whose product is the size: Astropy would repeat it so many times.
+TEXT = re.compile(rb"(?:BITPIX|NAXIS\d*|[PG]COUNT) *= *'")
+
 
 class HeaderBudget:
     """Looks at what is read as header, until it is told to stop.
 
     Astropy reads on until it finds an END: a damaged file of 100 GB would be taken for one header.
-    And it believes NAXIS: a billion axes are looked for one by one.
+    And it believes NAXIS: a billion axes are looked for one by one, and a text as the length of one
+    is multiplied by that of the other.
 
     Parameters
     ----------
@@ -44,7 +48,7 @@ class HeaderBudget:
         ------
         MalformedProductError
             `unreadable`, if there are more than `MOST_HEADER_BYTES`, or if a header has more axes
-            or columns than FITS allows.
+            or columns than FITS allows, or a text as a size.
         """
         if not self._is_on:
             return
@@ -55,6 +59,10 @@ class HeaderBudget:
         for count in COUNT.finditer(data):
             if count.start() % CARD == 0 and int(count[1]) > MAX_AXES:
                 detail = f"the header says {count[0].decode()}, and FITS has at most {MAX_AXES}"
+                raise MalformedProductError("unreadable", f"{self._name}: {detail}")
+        for text in TEXT.finditer(data):
+            if text.start() % CARD == 0:
+                detail = f"the header says {text[0].decode()}, where a number must be"
                 raise MalformedProductError("unreadable", f"{self._name}: {detail}")
 
 

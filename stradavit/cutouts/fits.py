@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import CompImageHDU, GroupsHDU, ImageHDU, PrimaryHDU, VerifyError
-from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from stradavit.cutouts.celestial import celestial, pixel_scale_arcsec
 from stradavit.cutouts.claims import DEFLATE_RATIO, FITS_BLOCK, check_claims
 from stradavit.cutouts.counted_file import CountedFile
 from stradavit.cutouts.forward_gzip import ForwardGzip
@@ -43,9 +43,6 @@ FITS_MAGIC = b"SIMPLE  ="
 # shrink to a half, and those with wide blank borders to a tenth.
 GZIP_BYTES = 10**9
 GZIP_RATIO = 200
-
-# The order of a distortion (SIP) is one digit; Astropy's loops grow with the square of it.
-SIP_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
 
 # Names of celestial axes (Calabretta & Greisen 2002, section 3.1), and the old ones without a
 # projection. The sky of the Sun and the planets is as good an image as any.
@@ -168,8 +165,8 @@ class FitsProduct:
             length for axis, length in enumerate(hdu.shape) if axis not in (latitude, longitude)
         )
         self.n_planes = math.prod(self._leading)
-        self.wcs: WCS | None = _celestial(header) if self._sky_axes else None
-        self.pixel_scale_arcsec = _pixel_scale_arcsec(self.wcs)
+        self.wcs: WCS | None = celestial(header) if self._sky_axes else None
+        self.pixel_scale_arcsec = pixel_scale_arcsec(self.wcs)
 
     def read(self, plane: int, y0: int, y1: int) -> NDArray[np.float32]:
         """Rows `y0` to `y1` (half-open) of a plane, (y1 - y0, nx); blank pixels are NaN.
@@ -262,23 +259,3 @@ def _sky_axes(header: Any, ndim: int, path: Path) -> tuple[int, int] | None:
         names = [str(header.get(f"CTYPE{ndim - axis}", "?")) for axis in range(ndim)]
         raise MalformedProductError("not_sky", f"{path}: the array axes are {', '.join(names)}")
     return (found["latitude"], found["longitude"]) if found else None
-
-
-def _celestial(header: Any) -> Any:
-    """The WCS of (longitude, latitude), or None where Astropy cannot make one."""
-    try:
-        orders = [header.get(key, 0) for key in SIP_ORDERS]
-        if any(not isinstance(order, int) or not 0 <= order <= 9 for order in orders):
-            return None
-        # Not `.celestial`, which leaves latitude first where the header has it first.
-        return WCS(header).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
-    except Exception:  # a broken card, or axes that a rotation couples with the frequency
-        return None
-
-
-def _pixel_scale_arcsec(wcs: Any) -> float | None:
-    try:
-        scale = 3600.0 * math.sqrt(math.prod(float(s) for s in proj_plane_pixel_scales(wcs)))
-    except Exception:  # a singular matrix, a unit that is no angle, no WCS at all
-        return None
-    return scale if math.isfinite(scale) and scale > 0 else None

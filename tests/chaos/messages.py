@@ -8,6 +8,8 @@ MESSAGE = re.compile(r"^\s*(stradavit [a-z-]+: .+)$", re.MULTILINE)
 NAMED = re.compile(r"[^\s'\"`:;,()]*results/[^\s'\"`:;,()]*[^\s'\"`:;,().]")
 # Snakemake's words when another one works in the folder, or died there.
 LOCKED = "cannot be locked"
+# And when a file it has read is newer than what it made of it.
+CLOCK_SKEW = "has older modification time"
 NO_SPACE = "No space left on device"
 READ_ONLY = "Read-only file system"
 

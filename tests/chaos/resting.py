@@ -1,18 +1,30 @@
 """Faults that strike what is finished: flipped bytes, lost files, clocks, full disks."""
 
+import contextlib
 import os
-import signal
 import time
 from pathlib import Path
+
+import psutil
 
 from tests.chaos.damage import DAMAGE
 from tests.chaos.disk import Disk
 from tests.chaos.faults import DAMAGES, SILENT, Fault
-from tests.chaos.messages import LOCKED, NO_SPACE, READ_ONLY, messages, named_files, to_delete
+from tests.chaos.messages import (
+    CLOCK_SKEW,
+    LOCKED,
+    NO_SPACE,
+    READ_ONLY,
+    messages,
+    named_files,
+    to_delete,
+)
 from tests.chaos.running import finished
 from tests.chaos.small_workflow import Running, SmallWorkflow, digest, remove
 
 DAY_S = 86_400
+# A quick training is killed in time in one of these.
+TRIES = 4
 LONG_AGO = 315_532_800  # 1980
 SKIPPED = "skipped: nothing may be mounted here"
 
@@ -53,6 +65,7 @@ def _damaged(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path], str]:
     """Damage a file, have it read, and do what the message says."""
     hit, reader = _hit_and_reader(workflow, fault)
     expected, made = digest(reader), set(finished(workflow))
+    before, times = hit.read_bytes(), hit.stat()
     DAMAGE[fault.kind](hit, fault.moment)
     if fault.kind == "delete":
         plan = workflow.planned()
@@ -64,6 +77,10 @@ def _damaged(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path], str]:
         told = "no difference to what is read"
         if fault.kind == "delete":
             told = "made again by itself" if hit.exists() else "not needed"
+        else:
+            # The next fault shall not find it: Snakemake compares contents of remade files.
+            hit.write_bytes(before)
+            os.utime(hit, ns=(times.st_atime_ns, times.st_mtime_ns))
         return {hit, reader}, told
     about = [m for m in messages(first.text()) if hit in named_files(m, workflow.folder)]
     assert about, f"{fault}: no message names {workflow.name(hit)}: {first.log_path}"
@@ -98,7 +115,22 @@ def _damaged_checkpoint(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path
     """Damage the newest checkpoint of a killed training; it goes on from the one before."""
     weights = next(workflow.results.glob(DAMAGES["checkpoint"].files))
     expected = digest(weights)
-    weights.unlink()
+    newest = None
+    for _ in range(TRIES):
+        weights.unlink()
+        newest = _checkpoint_of_a_killed_training(workflow, weights)
+        if newest is not None:
+            DAMAGE[fault.kind](newest, fault.moment)
+        again = workflow.run(workflow.name(weights))
+        assert again.status == 0, f"{fault}: not healed: {again.log_path}"
+        assert digest(weights) == expected, f"{fault}: the training came out differently"
+        if newest is not None:
+            return {weights}, "passed over for the checkpoint before; the same weights"
+    return {weights}, "the training was quicker than the fault"
+
+
+def _checkpoint_of_a_killed_training(workflow: SmallWorkflow, weights: Path) -> Path | None:
+    """Kill a training as soon as it has two checkpoints; None if it was done before."""
     running = workflow.start(workflow.name(weights))
     process = running.wait_for("pretrain_contrastive")
     assert process is not None, f"no training began: {running.log_path}"
@@ -106,16 +138,10 @@ def _damaged_checkpoint(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path
     while running.is_running and len(found) < 2:
         found = sorted(weights.parent.glob("checkpoints/*/*.pt"))
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    with contextlib.suppress(psutil.Error):
+        process.kill()
     running.wait()
-    found = sorted(weights.parent.glob("checkpoints/*/*.pt"))
-    for path in found[-1:]:
-        DAMAGE[fault.kind](path, fault.moment)
-    again = workflow.run(workflow.name(weights))
-    assert again.status == 0, f"{fault}: not healed: {again.log_path}"
-    assert digest(weights) == expected, f"{fault}: the training came out differently"
-    told = "passed over for the checkpoint before; the same weights"
-    return {weights}, told if found else "the training was quicker than the fault"
+    return max(weights.parent.glob("checkpoints/*/*.pt"), default=None)
 
 
 def _clock(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path], str]:
@@ -128,10 +154,18 @@ def _clock(workflow: SmallWorkflow, fault: Fault) -> tuple[set[Path], str]:
     assert workflow.planned() == {}, f"{fault}, {hit.name}: planned {workflow.planned()}"
     expected = digest(reader)
     remove(reader)
+    told = "nothing planned; what reads it is made as ever"
+    if fault.where == "future":
+        failed = workflow.run(workflow.name(reader))
+        text = failed.text()
+        is_told = CLOCK_SKEW in text and workflow.name(hit) in text
+        assert failed.status != 0 and is_told, f"{fault}: not told: {failed.log_path}"
+        hit.touch()
+        told = "nothing planned; Snakemake's error names what is newer than now; made after a touch"
     again = workflow.run(workflow.name(reader))
     assert again.status == 0, f"{fault}: failed: {again.log_path}"
     assert digest(reader) == expected, f"{fault}: {reader} came out differently"
-    return {hit, reader}, "nothing planned; what reads it is made as ever"
+    return {hit, reader}, told
 
 
 def _disk(workflow: SmallWorkflow, disk: Disk, fault: Fault) -> tuple[set[Path], str]:

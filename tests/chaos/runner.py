@@ -4,6 +4,7 @@ A fault must end in one of two ways: a plain rerun heals it, or one message name
 what to delete, and a rerun after just that heals it. Whatever was finished stays as it is.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def run_chaos(faults: list[Fault], folder: Path, size: Size = EVERY_RULE) -> Res
 
     def note(fault: Fault, told: str) -> None:
         outcomes.append(Outcome(fault, told))
+        print(f"{fault.kind} {fault.where}: {told}", file=sys.stderr)
         bar.update()
 
     try:

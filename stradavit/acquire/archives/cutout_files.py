@@ -91,7 +91,8 @@ def _first_image(raw: bytes) -> tuple[fits.Header, NDArray[np.generic]]:
         dtype = np.dtype(DTYPES[header["BITPIX"]])
     except Exception as error:  # Astropy raises whatever a broken card makes it raise
         raise _UnfitError(f"damaged FITS: {error}") from error
-    is_image = len(axes) >= 2 and all(isinstance(n, int) and 0 < n < MAX_AXIS for n in axes)
+    # `T` is an integer to Python, and to NumPy no length.
+    is_image = len(axes) >= 2 and all(type(n) is int and 0 < n < MAX_AXIS for n in axes)
     if not is_image or math.prod(axes[2:]) != 1:
         raise _UnfitError(f"not one image: its axes are {axes}")
     n_bytes = axes[0] * axes[1] * dtype.itemsize

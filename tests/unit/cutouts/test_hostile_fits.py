@@ -72,6 +72,13 @@ def test_a_billion_axes_are_not_counted(tmp_path, n_axes):
         data_bytes(image_header(NAXIS=n_axes))
 
 
+@pytest.mark.parametrize("key", ["NAXIS2", "PCOUNT", "GCOUNT", "BITPIX"])
+def test_a_text_as_a_size_is_not_repeated_a_billion_times(tmp_path, key):
+    header = image_header(NAXIS1=700_000_000, **{key: "'NaN'"})
+    (tmp_path / "a.fits").write_bytes(header + body())
+    assert refusal(tmp_path / "a.fits") == "unreadable"
+
+
 def test_nine_hundred_and_ninety_nine_axes_are_many_but_allowed(tmp_path):
     cards = {f"NAXIS{n}": 1 for n in range(1, 998)} | {"NAXIS998": 60, "NAXIS999": 40}
     (tmp_path / "a.fits").write_bytes(image_header(NAXIS=999, **cards) + body())
