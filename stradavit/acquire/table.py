@@ -10,7 +10,8 @@ from stradavit.disk import outside_fault
 from stradavit.errors import DataError
 from stradavit.files import atomic_path
 
-# Column of the tables that stages write for each other: a digest of the line's other cells.
+# Column of the tables that stages write for each other: a digest of the line's other cells, and of
+# the names of their columns, since a column may be missing.
 CHECK = "check"
 
 
@@ -45,7 +46,7 @@ def read_table(
     DiskError
         If the disk fails or denies access.
     """
-    rows = list(_rows(Path(path), columns, remedy))
+    rows = list(_rows(Path(path), columns, remedy, checked))
     for row in rows if checked else []:
         if row.cells.get(CHECK, check := _check(row.cells)) != check:
             raise DataError(
@@ -56,11 +57,11 @@ def read_table(
 
 
 def _check(cells: Mapping[str, str]) -> str:
-    text = "\0".join(cell for column, cell in cells.items() if column != CHECK)
+    text = "\0".join(f"{name}\0{cell}" for name, cell in cells.items() if name != CHECK)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
+def _rows(path: Path, columns: Sequence[str], remedy: str, checked: bool) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened, strict=True)
@@ -71,9 +72,11 @@ def _rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
                     f"{path}: expected a header with the columns {', '.join(columns)}; found "
                     f"{', '.join(header[:20]) or 'nothing'}. {remedy}"
                 )
+            is_empty = True
             for cells in reader:
                 if not cells:
                     continue
+                is_empty = False
                 if len(cells) != len(header):
                     raise DataError(
                         f"{path}, line {reader.line_num}: found {len(cells)} cells; expected "
@@ -81,6 +84,9 @@ def _rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
                     )
                 stripped = (cell.strip() for cell in cells)
                 yield Row(reader.line_num, dict(zip(header, stripped, strict=True)))
+            if checked and is_empty and CHECK not in header and len(header) > len(columns):
+                # Its end of line is damaged: the only row has become a part of the header.
+                raise DataError(f"{path}, line 1: has changed since it was written. {remedy}")
     except OSError as error:
         if fault := outside_fault(error, path):
             raise fault from error

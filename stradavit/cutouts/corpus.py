@@ -7,7 +7,7 @@ One HDF5 file:
 - `cutouts/shard`, `cutouts/row`, `cutouts/checksum`: where each cutout of the corpus lies;
 - attributes: `format`, `version`, `size_px`, `counts` (JSON, see `Corpus.counts`), `guards`
   (JSON: by guarded benchmark `positions_sha256` and the radius `arcmin`, see `Guard`) and
-  `index_checksum` (of paths, lengths and `cutouts/`; not in files of before).
+  `index_checksum` (of all datasets; not in files of before).
 """
 
 import json
@@ -53,11 +53,13 @@ class Corpus:
             self._shard: NDArray[np.int32] = file["cutouts/shard"][()]
             self._row: NDArray[np.int32] = file["cutouts/row"][()]
             self._checksum: NDArray[np.uint64] = file["cutouts/checksum"][()]
-            noted = file.attrs.get("index_checksum")
             self.size_px = int(file.attrs["size_px"])
+            noted = file.attrs.get("index_checksum")
+            if noted is not None:
+                rows = file["shards/rows_checksum"].asstr()[()].tolist()
+                if noted != _index_checksum(paths, rows, lengths, self._index()):
+                    raise lazy.damaged("its index does not have its checksum")
             self._counts = json.loads(file.attrs["counts"])
-            if noted not in (None, _index_checksum(paths, lengths, self._index())):
-                raise lazy.damaged("its index does not have its checksum")
             if not len(self._shard) == len(self._row) == len(self._checksum) > 0:
                 raise lazy.damaged("its columns are empty or not of one length")
             is_inside = 0 <= self._shard.min() <= self._shard.max() < len(paths) == len(lengths)
@@ -154,11 +156,8 @@ def write_corpus(
         file.create_dataset("shards/path", data=relative, dtype=h5py.string_dtype())
         lengths = np.array([len(shard) for shard in shards], np.int32)
         file.create_dataset("shards/cutouts", data=lengths)
-        file.create_dataset(
-            "shards/rows_checksum",
-            data=[str(shard.attribute("rows_checksum")) for shard in shards],
-            dtype=h5py.string_dtype(),
-        )
+        rows = [str(shard.attribute("rows_checksum")) for shard in shards]
+        file.create_dataset("shards/rows_checksum", data=rows, dtype=h5py.string_dtype())
         index: dict[str, NDArray[Any]] = {
             "shard": shard_of.astype(np.int32),
             "row": np.concatenate(kept).astype(np.int32),
@@ -171,14 +170,16 @@ def write_corpus(
                 "format": FORMAT,
                 "version": VERSION,
                 "size_px": shards[0].size_px,
-                "index_checksum": _index_checksum(relative, lengths, list(index.values())),
+                "index_checksum": _index_checksum(relative, rows, lengths, list(index.values())),
                 "counts": json.dumps(counts, sort_keys=True),
                 "guards": json.dumps(guards or {}, sort_keys=True),
             }
         )
 
 
-def _index_checksum(paths: list[str], lengths: NDArray[Any], index: list[NDArray[Any]]) -> str:
+def _index_checksum(
+    paths: list[str], rows: list[str], lengths: NDArray[Any], index: list[NDArray[Any]]
+) -> str:
     shard, row, checksum = index
     columns = {"cutouts": lengths, "shard": shard, "row": row, "checksum": checksum}
-    return table_digest({"path": paths, **columns})
+    return table_digest({"path": paths, "rows_checksum": rows, **columns})

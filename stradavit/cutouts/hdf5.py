@@ -18,8 +18,12 @@ from stradavit.disk import outside_fault
 from stradavit.errors import DataError, StradavitError
 from stradavit.files import atomic_path
 
-# Object headers of this format carry checksums, so damaged attributes and indices are noticed.
+# Object headers of this format carry checksums, so damaged indices and numbers are noticed.
 WRITTEN_FOR = ("v110", "v110")
+
+# Texts, those of attributes too, lie where HDF5 guards nothing: so each file has a digest of its
+# attributes, of a fixed length, which lies in a header. Files of before have none.
+SEAL = "attributes_digest"
 
 
 class LazyFile:
@@ -105,7 +109,7 @@ class LazyFile:
         if found != (self._kind, self._version):
             handle.close()
             raise self.damaged(f"expected {self._kind} {self._version}, found {found}")
-        if fault := fault_of(handle):
+        if fault := fault_of(handle) or _fault_of_attributes(handle):
             handle.close()
             raise self.damaged(fault)
         return handle
@@ -205,6 +209,7 @@ def new_file(path: Path) -> Iterator[NewFile]:
     try:
         with NewFile(disk) as file:
             yield file
+            seal_attributes(file)
             file.flush()
     except Exception as error:
         if disk.failure is None or error is disk.failure:
@@ -227,6 +232,27 @@ def new_atomic_file(path: Path) -> Iterator[NewFile]:
     """
     with atomic_path(path) as temporary, new_file(temporary) as file:
         yield file
+
+
+def seal_attributes(file: Any) -> None:
+    """Note the digest of what the attributes of an open file are now."""
+    file.attrs[SEAL] = np.bytes_(_attributes_digest(file))
+
+
+def _attributes_digest(file: Any) -> str:
+    """Of names and values of the attributes of a file, in the order of their names."""
+    columns: dict[str, Any] = {}
+    for name in sorted(set(file.attrs) - {SEAL}):
+        value = file.attrs[name]
+        columns[name] = [value] if isinstance(value, str) else np.asarray(value)
+    return table_digest(columns)
+
+
+def _fault_of_attributes(file: Any) -> str | None:
+    noted = file.attrs.get(SEAL)
+    if noted is None or bytes(noted).decode("ascii", "replace") == _attributes_digest(file):
+        return None
+    return "its attributes do not have their checksum"
 
 
 def table_digest(columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> str:

@@ -203,6 +203,31 @@ def test_a_damaged_label_does_not_make_a_class(copied: Path) -> None:
         path.write_bytes(whole)
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "read"),
+    [
+        # HDF5 keeps texts where it guards nothing.
+        ("corpora/sky.h5", b'"kept": ', b'"kepu": ', _corpus),
+        # Some labels have no such column, and are read without it.
+        ("raw/drawn/labels.csv", b",sha256,", b",sha257,", read_labels),
+        # The only row becomes a part of the header.
+        ("raw/sky/0.csv", b"check\n", b"checkI", read_ledger),
+    ],
+)
+def test_damage_beside_the_rows_is_named(
+    file: str, old: bytes, new: bytes, read: Callable[[Path], Any], copied: Path
+) -> None:
+    path = copied / file
+    whole = path.read_bytes()
+    assert old in whole
+    try:
+        path.write_bytes(whole.replace(old, new, 1))
+        with pytest.raises(StradavitError, match=r"has changed since|do not have their checksum"):
+            read(path)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_a_damaged_fold_is_trained_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "fold.json"
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)

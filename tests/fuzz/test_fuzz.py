@@ -1,7 +1,6 @@
 """A few hundred broken files in `make test`; `make fuzz` has thousands."""
 
 import os
-import secrets
 import signal
 import sys
 import time
@@ -38,8 +37,9 @@ def test_every_kind_of_damage_ends_in_cutouts_or_a_reason() -> None:
     assert failures(SEED, list(range(200))) == []
 
 
-def test_damage_that_nobody_has_seen_before() -> None:
-    seed = secrets.randbits(32)
+def test_damage_drawn_by_another_seed() -> None:
+    """Fixed, as the one above: what nobody has seen yet is for `make fuzz` to find."""
+    seed = SEED + 1
     # The kinds that cost seconds were had once; the first cases have one of each.
     numbers = [
         number
@@ -95,7 +95,7 @@ def test_outcomes_of_files_that_are_known(judge: Judge) -> None:
     [
         ("image_axes", lambda path: 1 / 0, "image_axes raised ZeroDivisionError"),
         ("check_image", lambda *_: "MemoryError", "check_image tried to allocate too much"),
-        ("check_image", lambda *_: bytearray(600_000_000) and None, r"check_image took \d+ MB"),
+        ("check_image", lambda *_: b"x" * 600_000_000 and None, r"check_image took \d+ MB"),
         ("cut_part", lambda *_: 1 / 0, "cut_part raised ZeroDivisionError"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stradavit.cutouts.detection_images import write_detection_images
+from stradavit.cutouts.hdf5 import seal_attributes
 from stradavit.errors import DataError
 from stradavit.paper.captions import guard_sentence
 from stradavit.paper.cells import Results
@@ -301,6 +302,7 @@ def test_a_report_of_something_else(tmp_path: Path) -> None:
     settings, folder = write(detection_config(), tmp_path)
     with h5py.File(folder / "detection" / "sar.h5", "r+") as file:
         file.attrs["report"] = json.dumps({"splits": {"train": {}}})
+        seal_attributes(file)
     with pytest.raises(DataError, match=r"sar\.h5: its report is not what cut-detection writes"):
         detection_set_table(Results(settings, folder))
 

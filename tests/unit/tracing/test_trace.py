@@ -7,6 +7,7 @@ import pytest
 
 from stradavit.acquire.manifest import read_ledger
 from stradavit.cli import main
+from stradavit.cutouts.hdf5 import seal_attributes
 from stradavit.cutouts.selection import read_guard
 from stradavit.errors import DataError
 from stradavit.files import read_json, sha256_of, write_json
@@ -181,6 +182,7 @@ def test_a_shard_that_was_cut_again_is_not_the_one_of_the_corpus(results: Path) 
 
     with h5py.File(results / "shards" / "mgcls" / "0.h5", "r+") as file:
         file.attrs["rows_checksum"] = "0" * 32
+        seal_attributes(file)
     (fault,) = faults(trace(COORDINATES, results))
     assert "the corpus says" in fault
 
@@ -192,6 +194,7 @@ def test_another_sky_of_a_guarded_benchmark_is_noticed(results: Path) -> None:
         guards = json.loads(file.attrs["guards"])
         guards["mirabest"]["positions_sha256"] = "0" * 64
         file.attrs["guards"] = json.dumps(guards)
+        seal_attributes(file)
     (said,) = faults(trace("corpora/all.h5", results))
     assert "mirabest.h5: its positions have the SHA-256" in said
     flip(results / "benchmarks" / "mirabest.h5", 0.99)
