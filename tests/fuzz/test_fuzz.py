@@ -1,5 +1,6 @@
 """A few hundred broken files in `make test`; `make fuzz` has thousands."""
 
+import mmap
 import os
 import signal
 import sys
@@ -90,12 +91,19 @@ def test_outcomes_of_files_that_are_known(judge: Judge) -> None:
     assert judge.judge(b"").name == "unknown_format"
 
 
+def takes(n_bytes: int) -> None:
+    """Memory from the kernel: an allocator may have as much to spare from the tests before."""
+    with mmap.mmap(-1, n_bytes) as block:
+        for page in range(0, n_bytes, mmap.PAGESIZE):
+            block[page] = 1
+
+
 @pytest.mark.parametrize(
     ("name", "stand_in", "fault"),
     [
         ("image_axes", lambda path: 1 / 0, "image_axes raised ZeroDivisionError"),
         ("check_image", lambda *_: "MemoryError", "check_image tried to allocate too much"),
-        ("check_image", lambda *_: b"x" * 600_000_000 and None, r"check_image took \d+ MB"),
+        ("check_image", lambda *_: takes(600_000_000), r"check_image took \d+ MB"),
         ("cut_part", lambda *_: 1 / 0, "cut_part raised ZeroDivisionError"),
     ],
 )
