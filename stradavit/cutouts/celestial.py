@@ -2,26 +2,30 @@
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from astropy.io.fits import Header
 from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-# The cards that place pixels on the sky, in all spellings that wcslib knows, and what it wants to
-# know of the other axes. Wcslib reads headers by itself, and a broken card (`LATPOLE = -Inf`) or a
-# billion axes make it write beyond its memory, which ends the process.
-WCS_CARD = re.compile(
-    r"WCSAXES|NAXIS\d?|(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[1-9]|LONPOLE|LATPOLE"
-    r"|(PC|CD)0*[1-9]_0*[1-9]|(PC|CD)00[1-9]00[1-9]|PV[1-9]_\d\d?|PROJP[1-9]"
-    r"|EQUINOX|EPOCH|RADESYS|RADECSYS|RESTFRE?Q|VELREF|SPECSYS"
-    r"|(A|B|AP|BP)_(ORDER|\d_\d)"
+# The cards that place pixels on the sky, by what they hold, in all spellings that wcslib knows.
+INTEGER_CARD = re.compile(r"WCSAXES|NAXIS\d?|(A|B|AP|BP)_ORDER")
+TEXT_CARD = re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS|SPECSYS")
+NUMBER_CARD = re.compile(
+    r"(CRVAL|CRPIX|CDELT|CROTA)[1-9]|LONPOLE|LATPOLE|PV[1-9]_\d\d?|PROJP[1-9]"
+    r"|(PC|CD)[1-9]_[1-9]|EQUINOX|EPOCH|RESTFRE?Q|(A|B|AP|BP)_\d_\d"
 )
+
+# Elements of a matrix as AIPS (PC001002) and CASA (PC01_02) write them.
+OLD_MATRIX = re.compile(r"(PC|CD)0+([1-9])(?:_0*|00)([1-9])")
 
 # The order of a distortion (SIP) is one digit; Astropy's loops grow with the square of it.
 SIP_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
 
 MOST_AXES = 9
+
+PLAIN_TEXT = re.compile(r"[ -&(-~]{0,60}")  # printable, and no quote that would end it
 
 
 def celestial(header: Any) -> Any:
@@ -32,29 +36,53 @@ def celestial(header: Any) -> Any:
     the standard ones, though maps that were made from plates inherit them and are no plates.
     """
     try:
-        keys = [key for key in dict.fromkeys(header) if WCS_CARD.fullmatch(key)]
-        # Values are parsed when they are asked for, and only then found to be broken.
-        if not _is_sane({key: header[key] for key in keys}):
+        cards = dict(_cards(header))
+        if not _is_sane(cards):
             return None
-        # As they are: written anew, numbers would lose their last digit.
-        cards = Header.fromstring("".join(header.cards[key].image[:80] for key in keys))
         # Not `.celestial`, which leaves latitude first where the header has it first.
-        return WCS(cards).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
+        return WCS(_written(cards)).sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
     except Exception:  # a broken card, or axes that a rotation couples with the frequency
         return None
 
 
-def _is_sane(values: dict[str, Any]) -> bool:
-    orders = [values.get(key, 0) for key in SIP_ORDERS]
-    n_axes = [values.get(key, 1) for key in ("WCSAXES", "NAXIS")]
-    # Positions from a table are in another part of the file, which is not looked for.
-    is_table = any(key.startswith("CTYPE") and "-TAB" in str(v) for key, v in values.items())
-    numbers = [value for value in values.values() if isinstance(value, float)]
+def _cards(header: Any) -> Iterator[tuple[str, int | float | str]]:
+    """What the header says of the sky, each value of the type that its card must have."""
+    for key in dict.fromkeys(header):
+        name = OLD_MATRIX.sub(r"\1\2_\3", key)
+        kinds = ((INTEGER_CARD, int), (TEXT_CARD, str), (NUMBER_CARD, (int, float)))
+        for pattern, kind in kinds:
+            if pattern.fullmatch(name):
+                value = header[key]  # parsed only now, and only now found to be broken
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    raise TypeError(f"{key} is {value!r}")
+                yield name, float(value) if pattern is NUMBER_CARD else value
+
+
+def _written(cards: Mapping[str, int | float | str]) -> Header:
+    """A header of these cards alone, as wcslib expects them.
+
+    It reads headers by itself, and collects complaints about cards in a buffer that they can
+    overrun: sixteen elements of a CASA matrix and one broken card ended the process.
+    """
+    lines = []
+    for name, value in cards.items():
+        # All digits of a number: as Astropy writes it, it would lose its last one.
+        text = f"'{value:8}'" if isinstance(value, str) else repr(value).upper()
+        lines.append(f"{name:8}= {text:>20}".ljust(80))
+    return Header.fromstring("".join(lines))
+
+
+def _is_sane(cards: Mapping[str, int | float | str]) -> bool:
+    numbers = {key: value for key, value in cards.items() if not isinstance(value, str)}
+    texts = [value for value in cards.values() if isinstance(value, str)]
+    # Infinities and a billion axes make wcslib write beyond its memory.
     return (
-        all(map(math.isfinite, numbers))
-        and all(isinstance(order, int) and 0 <= order <= 9 for order in orders)
-        and all(isinstance(number, int) and 0 < number <= MOST_AXES for number in n_axes)
-        and not is_table
+        all(map(math.isfinite, numbers.values()))
+        and all(0 <= numbers.get(key, 0) <= 9 for key in SIP_ORDERS)
+        and all(0 < numbers.get(key, 1) <= MOST_AXES for key in ("WCSAXES", "NAXIS"))
+        and all(PLAIN_TEXT.fullmatch(text) for text in texts)
+        # Positions from a table are in another part of the file, which is not looked for.
+        and not any("-TAB" in text for text in texts)
     )
 
 

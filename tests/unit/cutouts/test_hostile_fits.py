@@ -202,6 +202,9 @@ OLD_MATRIX = {f"PC0{i}_0{j}": float(i == j) for i in (1, 2) for j in (1, 2)}
         {"WCSAXES": 99},
         {"LATPOLE": "-Inf", **OLD_MATRIX},
         {"LONPOLE": "nan"},
+        {"LONPOLE": "'text'"},
+        {"CRPIX1": "T"},
+        {"CRVAL2": "(1.0, 2.0)"},
         {"CRVAL1": "1E9999"},
         {"CTYPE1": "'RA---TAB'", "CTYPE2": "'DEC--TAB'"},
     ],
@@ -218,6 +221,34 @@ def test_a_broken_sky_is_no_wcs_and_does_not_end_the_process(tmp_path, cards):
     with open_product(path) as product:
         assert product.wcs is None and product.pixel_scale_arcsec is None
         assert product.read(0, 0, 40).shape == (40, 60)
+
+
+def test_a_broken_card_beside_a_matrix_of_casa_does_not_end_the_process():
+    # Complaints about its leading zeros filled the buffer of wcslib, which one more overran.
+    header = sky_header(projection="SIN")
+    header.update({f"PC{i:02}_{j:02}": float(i == j) for i in range(1, 5) for j in range(1, 5)})
+    header["PC01_02"], header["PC02_01"] = 0.5, -0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no complaint at all
+        assert np.array_equal(celestial(header).wcs.get_pc(), [[1, 0.5], [-0.5, 1]])
+    header["LONPOLE"] = header["LATPOLE"] = header["SPECSYS"] = "text"
+    assert [celestial(header) for _ in range(300)] == [None] * 300
+
+
+def test_elements_of_a_matrix_in_all_spellings():
+    for spelling in ("PC1_2", "PC01_02", "PC001002"):
+        header = sky_header(projection="SIN")
+        header[spelling] = 0.25
+        assert celestial(header).wcs.get_pc()[0, 1] == 0.25
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_reach_the_sky_to_the_last_bit(seed):
+    rng = np.random.default_rng(seed)
+    header = dict(sky_header(projection="SIN"))
+    values = (rng.uniform(-80, 80, 2) * 10.0 ** rng.integers(-300, 1, 2)).tolist()
+    header["CRVAL1"], header["CRVAL2"] = values
+    assert celestial(header).wcs.crval.tolist() == values
 
 
 @pytest.mark.filterwarnings("ignore")  # Astropy mends dates and finds fault with BLANK
