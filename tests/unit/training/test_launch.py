@@ -38,7 +38,8 @@ from tests.unit.training.runs import (
     workers_of,
 )
 
-TWO = contrastive(epochs=12).model_copy(update={"devices": 2})
+# Seconds of updates: a test that interrupts them must not come when all are done.
+TWO = contrastive(epochs=60).model_copy(update={"devices": 2})
 # A line for each update, and no checkpoint before the end.
 RARELY = {"checkpoint_every_s": 1e9, "checkpoint_every_epochs": 1000}
 
