@@ -141,6 +141,7 @@ def _fetch_one(web: Web, remote: Remote, journal: Journal, meter: Meter) -> Outc
         final.parent.mkdir(exist_ok=True)
         adopted = _adopt(web, remote, journal, final)
         if adopted is not None:
+            part.discard()  # what a kill left right after the rename below
             meter.done()
             return adopted
         checked = _bring(web, remote, part, meter)

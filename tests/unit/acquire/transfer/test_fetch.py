@@ -228,6 +228,15 @@ def test_a_file_that_was_renamed_but_not_entered_is_adopted(tmp_path: Path) -> N
     assert '"name": "a"' in (tmp_path / JOURNAL).read_text()
 
 
+def test_what_a_kill_left_beside_a_renamed_file_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(BODY)
+    (tmp_path / "a.part.json").write_text('{"validator": "", "total": null}')
+    digest = hashlib.md5(BODY).hexdigest()
+    _, server = get(files({"/a": BODY}), tmp_path, checksum=f"md5:{digest}")
+    assert server.count() == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL, "a"]
+
+
 def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
     outcome, _ = get(files({"/a": BODY}), tmp_path)
     (tmp_path / "a").write_bytes(BODY[:-1])
