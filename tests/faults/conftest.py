@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,25 +40,22 @@ class SmallDisk:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """An empty disk of 64 MiB; only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        _mount("-t", "tmpfs", "-o", "size=65536k", "tmpfs", str(folder))
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a disk cannot be mounted here: {error}")
-    try:
+    with _mounted(tmp_path / "disk", "size=65536k") as folder:
         yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder that cannot be written to, whoever tries; only root may make one."""
-    folder = tmp_path / "sealed"
+    with _mounted(tmp_path / "sealed", "ro,size=64k") as folder:
+        yield folder
+
+
+@contextmanager
+def _mounted(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
     try:
-        _mount("-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(folder))
+        _mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder))
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a disk cannot be mounted here: {error}")
     try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tests.unit.detection.sets import TINY_ENCODER
+
 SURVEY = {"source": "simulated", "like": "askap", "products": 1, "side_px": 256, "parts": 1}
 BENCHMARK = {"source": "simulated", "like": "mirabest", "images_per_class": 6}
 DETECTION = {
@@ -15,22 +17,7 @@ DETECTION = {
     "images": {"train": 4, "val": 1, "test": 2},
     "side_px": 64,
 }
-ENCODER = {
-    "source": "scratch",
-    "architecture": {
-        "image_px": 32,
-        "patch_px": 8,
-        "channels": 1,
-        "width": 32,
-        "layers": 2,
-        "heads": 2,
-        "mlp_width": 64,
-        "decoder_width": 32,
-        "decoder_layers": 1,
-        "decoder_heads": 2,
-        "decoder_mlp_width": 64,
-    },
-}
+ENCODER = {"source": "scratch", "architecture": TINY_ENCODER | {"image_px": 32}}
 EVALUATION = {
     "probe": {"epochs": 2},
     "finetune": {"epochs": 1, "precision": "fp32"},

@@ -15,6 +15,21 @@ from stradavit.settings.training import LoaderSettings
 
 CLASSES = ("ship", "tank")
 
+# An architecture that is trained in seconds.
+TINY_ENCODER: dict[str, Any] = {
+    "image_px": 64,
+    "patch_px": 8,
+    "channels": 1,
+    "width": 32,
+    "layers": 2,
+    "heads": 2,
+    "mlp_width": 64,
+    "decoder_width": 32,
+    "decoder_layers": 1,
+    "decoder_heads": 2,
+    "decoder_mlp_width": 64,
+}
+
 
 def scene(
     name: str,
@@ -65,20 +80,8 @@ def write_set(path: Path, scenes: Any = SCENES, **settings: Any) -> Path:
 
 def write_encoder(folder: Path, channels: int = 1, **shape: Any) -> Path:
     """A drawn encoder: 64 px, patches of 8, two blocks."""
-    values = {
-        "image_px": 64,
-        "patch_px": 8,
-        "channels": channels,
-        "width": 32,
-        "layers": 2,
-        "heads": 2,
-        "mlp_width": 64,
-        "decoder_width": 32,
-        "decoder_layers": 1,
-        "decoder_heads": 2,
-        "decoder_mlp_width": 64,
-    }
-    architecture = Architecture(**(values | shape))
+    values = TINY_ENCODER | {"channels": channels} | shape
+    architecture = Architecture(**values)
     encoder = ScratchEncoder(source="scratch", architecture=architecture)
     acquire_encoder(folder.name, encoder, 3, folder)
     return folder

@@ -20,7 +20,7 @@ from stradavit.settings import Settings
 from stradavit.settings.training import LoaderSettings
 from stradavit.training.checkpoint import Checkpoints, RunState, identity_of
 from stradavit.training.optimiser import adamw
-from tests.unit.detection.sets import write_set
+from tests.unit.detection.sets import TINY_ENCODER, write_set
 
 from .test_counts import whole_encoder
 from .test_speed import logged, timed
@@ -30,23 +30,7 @@ ENCODER = "start_vit-tiny_s42"
 
 # Detectors of one set on a tiny network, from two seeds of its own each.
 TINY: dict[str, Any] = {
-    "encoders": {
-        "vit-tiny": {
-            "architecture": {
-                "image_px": 64,
-                "patch_px": 8,
-                "channels": 1,
-                "width": 32,
-                "layers": 2,
-                "heads": 2,
-                "mlp_width": 64,
-                "decoder_width": 32,
-                "decoder_layers": 1,
-                "decoder_heads": 2,
-                "decoder_mlp_width": 64,
-            }
-        }
-    },
+    "encoders": {"vit-tiny": {"architecture": TINY_ENCODER}},
     "matrix": {"detection": {"sar": {"chips": False}, "radio": None}},
     "detection": {
         "detector": {
