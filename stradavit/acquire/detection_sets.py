@@ -1,14 +1,4 @@
-"""Acquisition of a detection set: which pictures and annotations it consists of.
-
-`sources.json` of kind `coco` has
-
-- `root`, the folder of the copy; `folders`, where the file names of each split begin;
-- `annotations`: path and SHA-256 of the COCO file of each split;
-- `classes`: all names in the order of their ids; `warnings`: what is not as published;
-- `download`: which version was fetched, if it was; `pixels_sha256` of drawn scenes.
-
-Of kind `truth` it has what `stradavit.acquire.truth_sources` says.
-"""
+"""Acquisition of a detection set: which pictures and annotations it consists of."""
 
 import logging
 from collections.abc import Sequence
@@ -17,8 +7,9 @@ from typing import Any
 
 from stradavit.acquire.archives.sardet import differences, is_sardet
 from stradavit.acquire.coco_copy import CocoCopy, find_copy
+from stradavit.acquire.detection_sources import write_sources
 from stradavit.errors import DataError
-from stradavit.files import sha256_of, write_json
+from stradavit.files import sha256_of
 from stradavit.provenance import note_maker
 from stradavit.settings.archives import ArchiveSettings
 from stradavit.settings.detection import CocoSet, DetectionSet, SardetSet, SimulatedScenes
@@ -41,7 +32,7 @@ def acquire_detection(
     Parameters
     ----------
     name, block : key and settings of the detection set
-    out_path : JSON to write, see above
+    out_path : JSON to write, see `stradavit.acquire.detection_sources`
     ledgers : of the survey whose truth it is; none for pictures
     archives : where archives are and how they are asked; the defaults if absent
 
@@ -78,12 +69,12 @@ def acquire_detection(
         sources = truth_sources(name, block, out_path, ledgers, archives)
     for warning in sources.get("warnings", []):
         logger.warning("%s: %s", name, warning)
-    write_json(out_path, sources, sealed=True)
+    write_sources(out_path, sources)
     note_maker(out_path, __name__, settings=block.model_dump(mode="json"))
 
 
 def coco_sources(name: str, copy: CocoCopy, classes: tuple[str, ...] | None) -> dict[str, Any]:
-    """What `sources.json` says of a copy, as above.
+    """What `sources.json` says of a copy.
 
     Raises
     ------

@@ -78,9 +78,9 @@ def _report_of_set(a: Namespace) -> dict[str, Any]:
     from tempfile import TemporaryDirectory
 
     from stradavit.acquire.detection_sets import acquire_detection
+    from stradavit.acquire.detection_sources import read_sources
     from stradavit.cutouts.detection_stages import check_detection
     from stradavit.errors import SettingsError
-    from stradavit.files import read_json
     from stradavit.settings import CutoutSettings
 
     block = _detection_set(a.set)
@@ -93,7 +93,7 @@ def _report_of_set(a: Namespace) -> dict[str, Any]:
         sources_path = Path(folder) / "sources.json"
         acquire_detection("the set", block, sources_path)
         cutouts = CutoutSettings.parse(a.cutouts)
-        return check_detection("the set", block, cutouts, read_json(sources_path))
+        return check_detection("the set", block, cutouts, read_sources(sources_path))
 
 
 @command(

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from stradavit.acquire.coco import CocoBox, CocoImage, Faults, read_coco
+from stradavit.acquire.detection_sources import read_sources
 from stradavit.cutouts.detection_images import Scene, write_detection_images
 from stradavit.cutouts.detection_report import LeftOut, Tally, describe
 from stradavit.cutouts.image import open_image
 from stradavit.cutouts.quantise import quantise
 from stradavit.errors import DataError, MalformedProductError
-from stradavit.files import read_json, sha256_of
+from stradavit.files import sha256_of
 from stradavit.progress import progress
 from stradavit.provenance import note_maker
 from stradavit.settings import CutoutSettings
@@ -48,7 +49,7 @@ def cut_detection(
         If annotations have changed since, or pictures are unreadable or of another size than the
         annotations say: one error lists all of them.
     """
-    sources = _read_sources(sources_path)
+    sources = read_sources(sources_path)
     report: dict[str, Any] = {}
     classes, scenes = _scenes(name, block, cutouts, sources, report)
     attributes = {
@@ -83,19 +84,6 @@ def check_detection(
     for _ in scenes:
         pass
     return report
-
-
-def _read_sources(path: Path) -> dict[str, Any]:
-    remedy = "Delete the file and acquire the set again (stradavit acquire-detection)."
-    try:
-        sources = read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error!r}). {remedy}") from error
-    kind = sources.get("kind") if isinstance(sources, dict) else None
-    if kind not in ("coco", "truth"):
-        raise DataError(f"{path}: its kind is {kind!r}; expected coco or truth. {remedy}")
-    found: dict[str, Any] = sources
-    return found
 
 
 def _scenes(

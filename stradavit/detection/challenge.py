@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stradavit.acquire.archives.sdc1 import IMAGE, MHZ
+from stradavit.acquire.detection_sources import read_sources
 from stradavit.acquire.truth_catalogue import SIZE_EXPONENTIAL, TRUTH_FIELDS
 from stradavit.cutouts.detection_images import DetectionImages
 from stradavit.cutouts.fits import open_product
@@ -27,7 +28,7 @@ from stradavit.cutouts.truth_tiles import KINDS, PLANE
 from stradavit.detection.coco import Detection
 from stradavit.detection.sdc1_scorer import ChallengeCount, score_field
 from stradavit.errors import DataError
-from stradavit.files import read_json, sha256_of
+from stradavit.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def _items(images: DetectionImages, sources_path: Path) -> dict[str, dict[str, A
         raise DataError(
             f"{sources_path}: is not what {images.path} was cut from. Cut the detection set again."
         )
-    return {item["product"]: item for item in read_json(sources_path)["products"]}
+    return {item["product"]: item for item in read_sources(sources_path)["products"]}
 
 
 def _field(

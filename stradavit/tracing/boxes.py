@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from stradavit.acquire.detection_sources import read_sources
 from stradavit.cutouts.detection_images import REMEDY, DetectionImages
 from stradavit.errors import StradavitError
-from stradavit.files import read_json
 from stradavit.tracing.chain import Chain, damage, remake, settings_hash, short
 from stradavit.tracing.node import Node, RawFile
 
@@ -47,7 +47,7 @@ def _verify(node: Node, images: DetectionImages, path: Path) -> None:
 
 def _sources_node(chain: Chain, path: Path) -> Node:
     def fill(node: Node) -> None:
-        sources = read_json(path)
+        sources = read_sources(path)
         node.record["sources"] = sources
         chain.add_maker(node, path)
         files = _truth_files(sources) if sources["kind"] == "truth" else _coco_files(sources)

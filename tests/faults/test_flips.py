@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from stradavit.acquire.detection_sources import read_sources
 from stradavit.acquire.labels import read_labels
 from stradavit.acquire.manifest import read_ledger, read_manifest
 from stradavit.cutouts.benchmark import LabelledCutouts
 from stradavit.cutouts.corpus import Corpus
 from stradavit.cutouts.detection_images import DetectionImages
-from stradavit.cutouts.detection_stages import _read_sources
 from stradavit.cutouts.shards import ROW, Shard
 from stradavit.detection.detector import load_detector
 from stradavit.errors import StradavitError
@@ -121,7 +121,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "manifest": ("manifests/sky.csv", read_manifest),
     "ledger": ("raw/sky/0.csv", read_ledger),
     "labels": ("raw/drawn/labels.csv", read_labels),
-    "sources of a detection set": ("raw/sar/sources.json", lambda p: _read_sources(p)["classes"]),
+    "sources of a detection set": ("raw/sar/sources.json", lambda p: read_sources(p)["classes"]),
     "shard": ("shards/sky/0.h5", _shard),
     "corpus": ("corpora/sky.h5", _corpus),
     "benchmark": ("benchmarks/drawn.h5", _benchmark),

@@ -6,9 +6,10 @@ import pytest
 
 from stradavit.acquire.archives import sardet
 from stradavit.acquire.detection_sets import acquire_detection
+from stradavit.acquire.detection_sources import read_sources, write_sources
 from stradavit.acquire.simulated import scenes
 from stradavit.errors import DataError
-from stradavit.files import read_json, sha256_of
+from stradavit.files import sha256_of
 from stradavit.settings.detection import CocoSet, SimulatedScenes, SplitCounts
 
 SCENES = SimulatedScenes(
@@ -19,7 +20,7 @@ SCENES = SimulatedScenes(
 def acquired(tmp_path: Path, block: SimulatedScenes | CocoSet = SCENES) -> dict:
     out_path = tmp_path / "sources.json"
     acquire_detection("drawn", block, out_path)
-    return read_json(out_path)
+    return read_sources(out_path)
 
 
 def test_drawn_scenes_lie_beside_the_sources(tmp_path: Path) -> None:
@@ -53,6 +54,23 @@ def test_drawing_other_pixels_is_another_set(
     # All boxes are where they were: without it, `cut_detection` would keep the old pixels.
     assert after["annotations"] == before["annotations"]
     assert after["pixels_sha256"] != before["pixels_sha256"]
+
+
+def test_where_results_lie_is_not_in_the_file(tmp_path: Path) -> None:
+    for results in ("here", "there"):
+        raw = tmp_path / results / "raw"
+        acquired(raw / "sar")
+        mosaic = str(raw / "sdc1" / "files" / "m.fits")
+        item = {"product": "m", "path": mosaic, "truth": "/data/t.csv"}
+        write_sources(raw / "radio" / "sources.json", {"kind": "truth", "products": [item]})
+        assert read_sources(raw / "radio" / "sources.json")["products"] == [item]
+    for name in ("sar", "radio"):
+        here, there = (
+            (tmp_path / results / "raw" / name / "sources.json").read_bytes()
+            for results in ("here", "there")
+        )
+        assert here == there
+    assert b'"../sdc1/files/m.fits"' in here and b'"/data/t.csv"' in here
 
 
 def test_a_copy_stays_where_it_is(tmp_path: Path) -> None:
@@ -118,8 +136,8 @@ def test_truth_is_left_to_its_own_module(tmp_path: Path, monkeypatch: pytest.Mon
     from stradavit.settings.detection import TruthSet
 
     block = TruthSet(source="truth", table="radio", survey="sdc1")
-    seen = []
-    monkeypatch.setattr(truth, "truth_sources", lambda *a: seen.append(a) or {"kind": "truth"})
+    seen, found = [], {"kind": "truth", "products": []}
+    monkeypatch.setattr(truth, "truth_sources", lambda *a: seen.append(a) or found)
     acquire_detection("radio", block, tmp_path / "s.json", [tmp_path / "0.csv"], None)
     assert seen == [("radio", block, tmp_path / "s.json", [tmp_path / "0.csv"], None)]
-    assert read_json(tmp_path / "s.json") == {"kind": "truth"}
+    assert read_sources(tmp_path / "s.json") == found

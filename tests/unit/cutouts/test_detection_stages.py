@@ -9,18 +9,20 @@ import pytest
 from PIL import Image
 
 from stradavit.acquire.detection_sets import acquire_detection
+from stradavit.acquire.detection_sources import read_sources, write_sources
 from stradavit.cutouts.detection_images import DetectionImages
 from stradavit.cutouts.detection_report import describe
 from stradavit.cutouts.detection_stages import check_detection, cut_detection
 from stradavit.detection.inputs import mirror
 from stradavit.errors import DataError
-from stradavit.files import read_json
 from stradavit.settings import CutoutSettings
 from stradavit.settings.detection import CocoSet, SimulatedScenes, SplitCounts, TruthSet
 
 from .fake_coco import box, lay_out, noise
 
 CUTOUTS = CutoutSettings()
+NO_PRODUCTS = {"kind": "truth", "products": []}
+NO_SPLITS = {"kind": "coco", "root": "/", "annotations": {}, "folders": {}, "classes": ["a"]}
 GREY, COLOUR, DEEP = noise(1, 21, 33), noise(2, 20, 15, 3), noise(3, 17, 12).astype(np.uint16) * 257
 
 
@@ -223,8 +225,10 @@ def test_annotations_must_not_change_in_between(root: Path, tmp_path: Path) -> N
         ("{", "cannot be read as JSON"),
         ("[]", "its kind is None; expected coco or truth"),
         ('{"kind": "odd"}', "its kind is 'odd'"),
-        ('{"kind": "truth"}', "its sources are of kind truth, its settings of source coco"),
-        ('{"kind": "coco", "classes": ["a"]}', "has no category 'ship'; its categories are a"),
+        ('{"kind": "truth"}', "does not say what it must .*'products'"),
+        ('{"kind": "coco", "root": 3}', "does not say what it must"),
+        (json.dumps(NO_PRODUCTS), "its sources are of kind truth, its settings of source coco"),
+        (json.dumps(NO_SPLITS), "has no category 'ship'; its categories are a"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, text: str, message: str) -> None:
@@ -235,7 +239,7 @@ def test_sources_that_are_none(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_truth_needs_sources_of_its_kind(tmp_path: Path) -> None:
-    (tmp_path / "sources.json").write_text('{"kind": "coco"}')
+    write_sources(tmp_path / "sources.json", NO_SPLITS)
     block = TruthSet(source="truth", table="radio", survey="sdc1")
     with pytest.raises(DataError, match="kind coco, its settings of source truth"):
         cut_detection("s", block, CUTOUTS, tmp_path / "sources.json", tmp_path / "s.h5")
@@ -251,7 +255,7 @@ def test_truth_scenes_are_left_to_their_own_module(
     def fake(given: Any, cutouts: Any, sources: Any) -> Any:
         from stradavit.cutouts.detection_images import Scene
 
-        assert (given, cutouts, sources) == (block, CUTOUTS, {"kind": "truth"})
+        assert (given, cutouts, sources) == (block, CUTOUTS, NO_PRODUCTS)
         one = Scene(
             name="a",
             split="test",
@@ -264,7 +268,7 @@ def test_truth_scenes_are_left_to_their_own_module(
         return ("source",), iter([one]), {"faint": 3}
 
     monkeypatch.setattr(truth, "truth_scenes", fake)
-    (tmp_path / "sources.json").write_text('{"kind": "truth"}')
+    write_sources(tmp_path / "sources.json", NO_PRODUCTS)
     cut_detection("s", block, CUTOUTS, tmp_path / "sources.json", tmp_path / "t.h5")
     images = DetectionImages(tmp_path / "t.h5")
     assert images.classes == ("source",) and images.names == ["a"]
@@ -285,7 +289,7 @@ def test_drawn_scenes(tmp_path: Path) -> None:
     for split in report["splits"].values():
         assert split["no_area"] == split["outside"] == split["clipped"] == 0
     assert report["duplicates_across"]["groups"] == 0
-    checked = check_detection("s", block, CUTOUTS, read_json(tmp_path / "raw" / "sources.json"))
+    checked = check_detection("s", block, CUTOUTS, read_sources(tmp_path / "raw" / "sources.json"))
     assert checked == report
 
 
