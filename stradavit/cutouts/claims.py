@@ -11,17 +11,15 @@ from astropy.io import fits
 from astropy.io.fits import CompImageHDU
 
 from stradavit.cutouts.counted_file import CountedFile
-from stradavit.cutouts.forward_gzip import ForwardGzip
+from stradavit.cutouts.forward_gzip import DEFLATE_RATIO, ForwardGzip
 from stradavit.cutouts.product import check_memory
 from stradavit.errors import MalformedProductError
 
 FITS_BLOCK = 2880
 
-# Deflate cannot pack more than 1032 bytes into one.
-DEFLATE_RATIO = 1032
-
-# PLIO packs runs of 4095 pixels into two bytes, the others do less.
-TILE_RATIO = 8190
+# The decoders of HCOMPRESS and PLIO trust the sizes in their stream: a few flipped bytes make them
+# read and write beyond their memory, which ends the whole process.
+TILE_CODECS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS")
 
 # Bits of a column's elements (FITS 4.0, table 18); a descriptor is two integers.
 COLUMN_BITS = {"X": 1, "L": 8, "B": 8, "A": 8, "I": 16, "J": 32, "E": 32, "K": 64, "D": 64}
@@ -50,12 +48,11 @@ def check_claims(
     claimed = math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8
     place = hdu.fileinfo()
     if isinstance(hdu, CompImageHDU):
-        if hdu.compression_type.startswith("HCOMPRESS"):
-            # The decoder trusts the sizes in the stream: a flipped byte ends the whole process.
+        if hdu.compression_type not in TILE_CODECS:
             raise MalformedProductError("compression", f"{path}: {hdu.compression_type} tiles")
         _check_tiles(hdu, opened, memory_mb, path)
         stored = place["datSpan"] - FITS_BLOCK + 1
-        if claimed > TILE_RATIO * place["datSpan"]:
+        if claimed > DEFLATE_RATIO * place["datSpan"]:
             detail = f"{path}: {place['datSpan']} packed bytes cannot hold {claimed}"
             raise MalformedProductError("truncated", detail)
         tile = math.prod(hdu.tile_shape) * abs(hdu.header["BITPIX"]) // 8

@@ -19,9 +19,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from stradavit.cutouts.celestial import celestial, pixel_scale_arcsec
-from stradavit.cutouts.claims import DEFLATE_RATIO, FITS_BLOCK, check_claims
+from stradavit.cutouts.claims import FITS_BLOCK, check_claims
 from stradavit.cutouts.counted_file import CountedFile
-from stradavit.cutouts.forward_gzip import ForwardGzip
+from stradavit.cutouts.forward_gzip import DEFLATE_RATIO, ForwardGzip
 from stradavit.cutouts.image import open_image
 from stradavit.cutouts.product import (
     DEFAULT_MEMORY_MB,

@@ -11,6 +11,9 @@ from stradavit.errors import MalformedProductError
 
 CHUNK = 1 << 20
 
+# The most that deflate packs into one byte; RICE packs less.
+DEFLATE_RATIO = 1032
+
 
 class ForwardGzip(io.RawIOBase):
     """Reads a gzip-packed file; seeking costs nothing until the next read.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SKIP_REASONS = MappingProxyType(
     {
         "unknown_format": "neither FITS nor PNG nor JPEG: an error page, a text, an empty file",
-        "compression": "packed otherwise than by gzip or in RICE, GZIP or PLIO tiles, or to less "
+        "compression": "packed otherwise than by gzip or in RICE or GZIP tiles, or to less "
         "than a 200th; unpack it",
         "truncated": "the file is shorter than its header promises",
         "unreadable": "the header or the pixels are damaged",

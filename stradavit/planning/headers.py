@@ -18,7 +18,7 @@ from stradavit.acquire.transfer.fits_length import (
     MalformedError,
     data_bytes,
 )
-from stradavit.cutouts.forward_gzip import ForwardGzip
+from stradavit.cutouts.forward_gzip import DEFLATE_RATIO, ForwardGzip
 from stradavit.errors import MalformedProductError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,8 +27,6 @@ _MAX_BLOCKS = 512
 _MAX_HDUS = 100
 # Unpacked on the way to the header of an image.
 _MAX_UNPACKED = 10**8
-# The most that packing gives: of a whole file by gzip, and of tiles in runs of equal pixels.
-_GZIP_RATIO, _TILE_RATIO = 1032, 8190
 _AXIS = re.compile(rb"(Z?)NAXIS(\d*) *= *(\d+)")
 
 
@@ -49,7 +47,7 @@ def image_axes(path: Path) -> tuple[int, int, int] | None:
                 return 1, ny, nx
             if head.startswith(_GZIP):
                 with ForwardGzip(plain, _MAX_UNPACKED) as unpacked:
-                    return _fits_axes(unpacked, _GZIP_RATIO * size_bytes)
+                    return _fits_axes(unpacked, DEFLATE_RATIO * size_bytes)
             return _fits_axes(plain, size_bytes)
     except (OSError, EOFError, zlib.error, struct.error, MalformedError, MalformedProductError):
         return None
@@ -69,7 +67,7 @@ def _fits_axes(opened: BinaryIO | ForwardGzip, size_bytes: int) -> tuple[int, in
             return None
         lengths = _lengths(header)
         if len(lengths) >= 2 and min(lengths) > 0:
-            if prod(lengths) > _TILE_RATIO * n_bytes:
+            if prod(lengths) > DEFLATE_RATIO * n_bytes:
                 return None
             return prod(lengths[2:]), lengths[1], lengths[0]
         opened.seek(end + -n_bytes % BLOCK)

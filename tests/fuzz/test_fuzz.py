@@ -80,6 +80,7 @@ def test_outcomes_of_files_that_are_known(judge: Judge) -> None:
         "plain.gz": "cut",
         "RICE_1 of floats": "cut",
         "HCOMPRESS_1 of integers": "compression",
+        "PLIO_1 of integers": "compression",
         "PNG": "cut",
     }.items():
         found = judge.judge(content[name])
