@@ -14,6 +14,7 @@ from stradavit.acquire.archives import kaggle
 from stradavit.acquire.archives.kaggle import acquire_sardet, google_md5, read_credentials
 from stradavit.acquire.archives.sardet import BOXES, IMAGES, read_copy
 from stradavit.acquire.detection_sets import acquire_detection
+from stradavit.acquire.detection_sources import read_sources
 from stradavit.errors import DataError
 from stradavit.settings.detection import SardetSet
 
@@ -329,7 +330,7 @@ def test_a_detection_set_is_downloaded_once(tmp_path: Path) -> None:
         n_files = server.count("/store/")
         acquire_detection("sardet", block, tmp_path / "sources.json", (), archives)
         assert server.count("/store/") == n_files
-    said = json.loads((tmp_path / "sources.json").read_text())
+    said = read_sources(tmp_path / "sources.json")
     assert said["root"] == str(tmp_path / "files" / "version-3" / "SARDet_100K")
     assert said["download"]["version"] == 3
     assert said["classes"] == list(CLASSES)
