@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from . import server
 from .faults import RECORD_VARIABLE
 
 
@@ -19,3 +20,11 @@ def fault_record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
     if given is None:
         del os.environ[RECORD_VARIABLE]
+
+
+@pytest.fixture(autouse=True)
+def short_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the fault is silence, the test waits for the end of the client's patience."""
+    called = getattr(request.node, "callspec", None)
+    if called is not None and called.params.get("fault") == "stall":
+        monkeypatch.setattr(server, "PATIENCE_S", 1.0)

@@ -57,7 +57,7 @@ class Watch:
 
     Parameters
     ----------
-    sent : SHA-256 digest of each file that was sent whole, in order
+    sent : SHA-256 digest of each file whose last half was sent, in order
     strike_at : number of the file, from 1; 0 never
     strike : what to do then; it happens once
     """
@@ -91,9 +91,10 @@ class Watch:
         if is_struck:
             self.strike()
             raise CutError
-        yield body[len(body) // 2 :]
+        # Noted before: whoever has the last byte may be killed, and be asked what he has, at once.
         with self.lock:
             self.sent.append(hashlib.sha256(body).hexdigest())
+        yield body[len(body) // 2 :]
 
 
 @dataclass

@@ -13,6 +13,10 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from stradavit.settings.archives import ArchiveSettings
 
+# Seconds of silence after which a client gives up, where a test does not say. Long: a machine with
+# other things to do may leave a server without a processor for seconds.
+PATIENCE_S = 30.0
+
 HTML = b"<!DOCTYPE html><html><head><title>Busy</title></head><body>Please log in</body></html>\n"
 
 
@@ -217,10 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def impatient(urls: Mapping[str, str] | None = None, **changes: Any) -> ArchiveSettings:
-    """Archive settings for tests: a short patience and no pauses."""
+    """Archive settings for tests: few attempts and no pauses."""
     quick: dict[str, Any] = {
         "attempts": 3,
-        "timeout_s": 1.0,
+        "timeout_s": PATIENCE_S,
         "backoff_s": 0.0,
         "backoff_max_s": 0.0,
         "pause_s": 0.0,

@@ -119,7 +119,7 @@ class World:
                 for block, entries in blocks.items()
             }
         blocks["surveys"]["drawn"] = {"source": "simulated", "like": "sdc1"}
-        patience = {"attempts": 1, "timeout_s": 0.5, "urls": urls} | archives
+        patience = {"attempts": 1, "urls": urls} | archives
         return Settings.parse(
             {
                 **blocks,
@@ -250,7 +250,7 @@ def test_whatever_archives_do_ends_in_words(fault: str, world: World) -> None:
         server.app = faulty(server.app, fault)
     began = time.monotonic()
     findings = examine(world.settings(attempts=2))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     asked = {finding.subject for finding in findings}
     assert asked >= {name for names in SUBJECTS.values() for name in names}
     for finding in findings:
@@ -291,19 +291,20 @@ def test_secrets_are_not_shown(
 def test_an_answer_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_module, "DEADLINE_S", 0.4)
 
+    hub = world.servers["hub"]
+
     def trickle(request: Request) -> Reply:
         def body() -> Iterator[bytes]:
-            for _ in range(100):
-                time.sleep(0.05)
+            while not hub.stopping.wait(0.05):
                 yield b" "
 
         return Reply(200, {"Content-Type": "application/json"}, body())
 
-    world.servers["hub"].app = trickle
+    hub.app = trickle
     began = time.monotonic()
-    finding = found(world.settings(("encoders.tiny",), timeout_s=30.0))["encoders.tiny", "in time"]
+    finding = found(world.settings(("encoders.tiny",), timeout_s=60.0))["encoders.tiny", "in time"]
     assert finding.state == "fault"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 def test_too_small_a_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,7 +334,7 @@ def test_tags_that_never_close_take_no_time() -> None:
     begin = time.monotonic()
     with pytest.raises(DataError, match="cannot be read as a VOTable"):
         read_votable("<a " * 100_000, "x")
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_an_overflow_counts_wherever_it_stands() -> None:

@@ -337,7 +337,7 @@ def test_faults_of_the_listing(fault: str) -> None:
     app = faulty(FakeMgcls(sample(), page_keys=5), fault, is_listing)
     ending: Exception | str
     try:
-        items = listed(app, timeout_s=0.3)
+        items = listed(app)
     except DataError as error:
         ending = error
         assert "MGCLS: the listing of" in str(error)
@@ -366,7 +366,7 @@ def two_products() -> tuple[dict[str, bytes], list[Listed]]:
 def test_faults_of_the_download(fault: str, tmp_path: Path) -> None:
     objects, items = two_products()
     app = faulty(FakeMgcls(objects), fault, "Abell_13_")
-    outcomes = fetched(app, items, tmp_path, timeout_s=0.3)
+    outcomes = fetched(app, items, tmp_path)
     by_name = {outcome.name: outcome for outcome in outcomes}
     assert len(by_name) == 2
     assert by_name[items[1].product].state == "fetched"

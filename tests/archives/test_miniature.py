@@ -252,7 +252,7 @@ def test_killed_while_it_fetches_and_called_again(
     watch.strike = lambda: os.killpg(running.pid, signal.SIGKILL)
     watch.strike_at = watch.n_begun + strike_at
     try:
-        assert running.wait(timeout=300) == -signal.SIGKILL, f"not struck at file {strike_at}"
+        assert running.wait(timeout=700) == -signal.SIGKILL, f"not struck at file {strike_at}"
     finally:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)

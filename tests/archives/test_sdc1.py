@@ -176,7 +176,7 @@ def test_faults_of_the_download(fault: str, is_size_known: bool, tmp_path: Path)
     files = sample(SIDE_PX)
     block = survey() if is_size_known else survey(bytes={})
     app = faulty(FakeSdc1(files), fault, SDC1_SHARES[B2])
-    outcomes = fetched(app, tmp_path, block, timeout_s=0.3)
+    outcomes = fetched(app, tmp_path, block)
     assert outcomes[B1].state == outcomes[B5].state == "fetched"
     spoilt = outcomes[B2]
     if fault == "wrong_bytes":
@@ -227,7 +227,7 @@ def test_faults_of_the_truth(fault: str, tmp_path: Path) -> None:
     files = sample(SIDE_PX)
     name, token = "TrainingSet_B5_v2.txt", TRAINING_SHARES["TrainingSet_B5_v2.txt"]
     app = faulty(FakeSdc1(files), fault, token)
-    spoilt = fetched_truth(app, tmp_path, "training", timeout_s=0.3)[name]
+    spoilt = fetched_truth(app, tmp_path, "training")[name]
     path = tmp_path / name
     passing = {"cut", "stall", "range200", "429s", "429date", "500once", "503once"}
     if fault == "wrong_bytes":

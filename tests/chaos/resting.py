@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from glob import glob
 from pathlib import Path
 
 import psutil
@@ -134,9 +135,10 @@ def _checkpoint_of_a_killed_training(workflow: SmallWorkflow, weights: Path) -> 
     running = workflow.start(workflow.name(weights))
     process = running.wait_for("pretrain_contrastive")
     assert process is not None, f"no training began: {running.log_path}"
-    found: list[Path] = []
+    found: list[str] = []
     while running.is_running and len(found) < 2:
-        found = sorted(weights.parent.glob("checkpoints/*/*.pt"))
+        # That of pathlib raises if the training, being done, takes a folder away meanwhile.
+        found = glob(f"{weights.parent}/checkpoints/*/*.pt")  # noqa: PTH207
         time.sleep(0.005)
     with contextlib.suppress(psutil.Error):
         process.kill()

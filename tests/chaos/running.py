@@ -18,6 +18,8 @@ Note = Callable[[Fault, str], None]
 # More runs than this, and the workflow does not get on.
 MOST_RUNS = 60
 AGAIN = "made again by the next run, nothing else"
+# Faults that end Snakemake itself.
+ENGINE = ("sigkill-workflow", "sigint-workflow")
 
 
 @dataclass
@@ -37,8 +39,8 @@ class Strikes:
     Parameters
     ----------
     done : faults that struck
-    interrupted : rules whose jobs ran when Snakemake died; it does not know whether their files
-        are whole, and makes them again
+    interrupted : rules whose jobs ran when Snakemake died, or had ended and it had not noted it;
+        it does not know whether their files are whole, and makes them again
     is_engine_killed : whether `--unlock` has to come first
     """
 
@@ -69,6 +71,8 @@ def strike_while_running(
         before = finished(workflow)
         running = workflow.start()
         strikes = _strike(workflow, calm, running, pending)
+        if any(strike.fault.kind in ENGINE for strike in strikes.done):
+            strikes.interrupted |= workflow.unfinished()
         _check_only_lost(workflow, before, may_change)
         if strikes.is_engine_killed:
             workflow.unlock()

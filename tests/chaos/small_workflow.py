@@ -1,5 +1,6 @@
 """The small workflow in a folder of its own: run it, watch its jobs, ask what it still plans."""
 
+import base64
 import hashlib
 import os
 import re
@@ -168,6 +169,18 @@ class SmallWorkflow:
         """What a rule has made so far, sorted."""
         found = sorted(self.results.glob(OUTPUTS[rule]))
         return [path for path in found if not path.name.endswith(".detections.json")]
+
+    def unfinished(self) -> set[str]:
+        """Rules with outputs that Snakemake does not know to be whole, and makes again."""
+        marks = self.folder / ".snakemake" / "incomplete"
+        # The name of a mark is the output's in Base64; long ones are split into folders.
+        names = [
+            "".join(part.removeprefix("@") for part in path.relative_to(marks).parts)
+            for path in marks.rglob("*")
+            if path.is_file()
+        ]
+        marked = {base64.urlsafe_b64decode(name).decode() for name in names}
+        return {rule for rule in RULES if marked & set(map(self.name, self.outputs(rule)))}
 
     def name(self, path: Path) -> str:
         """A path as Snakemake and messages name it: relative to the folder."""

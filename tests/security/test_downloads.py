@@ -165,7 +165,7 @@ def test_the_body_of_a_redirect_is_not_read() -> None:
     with Loopback(app) as server, Web(impatient()) as web:
         start = time.monotonic()
         assert web.text(f"{server.url}/a") == "here"
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import psutil
 MARK = "# A cluster of stradavit's tests; may be deleted.\n"
 SYSTEM = Path("/etc/slurm")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-WAIT_S = 30.0
+WAIT_S = 120.0  # seconds pass, on a machine with nothing else to do
 
 # Two nodes, so that a training may span them, with processors and memory to spare: it is jobs that
 # are tested, not speed. No cgroups and no accounting, as in a container. GPUs are two plain files.
@@ -98,7 +98,7 @@ class Cluster:
 
     def call(self, *command: str) -> str:
         """What a command of Slurm prints; raises if it fails."""
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -203,7 +203,7 @@ def start_daemons(cluster: Cluster) -> None:
 def stop_daemons(cluster: Cluster) -> None:
     """End jobs and daemons, those last started first."""
     if len(cluster.pids) == 2 + len(NODES):
-        subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=30)
+        subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=WAIT_S)
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline and cluster.call("squeue", "--noheader").strip():
             time.sleep(0.5)

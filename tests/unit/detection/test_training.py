@@ -26,7 +26,7 @@ from tests.unit.detection.sets import (
     write_encoder,
     write_set,
 )
-from tests.unit.training.runs import child
+from tests.unit.training.runs import checkpoints_now, child
 
 NAMES = ("tiny", "drawn")
 
@@ -102,7 +102,7 @@ def test_a_killed_process_goes_on(whole, set_path, encoder_dir, tmp_path):
     out_dir = tmp_path / "run"
     arguments = (encoder_dir, set_path, RUN, NAMES, out_dir, loader())
     process = child(train_detector, *arguments)
-    while process.is_alive() and not list(out_dir.glob("checkpoints/*/*.pt")):
+    while process.is_alive() and not checkpoints_now(out_dir):
         process.join(0.01)
     process.kill()
     process.join()

@@ -160,8 +160,9 @@ def test_it_is_quick_and_leaves_no_trace(repository: Path, tmp_path: Path) -> No
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Time of the processor, not of the clock: whatever else this machine does.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+    # Time of the processor, not of the clock: whatever else this machine does. It takes half a
+    # second, and several on an old or shared processor.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 6
     assert not (tmp_path / "results").exists()
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from glob import glob
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,12 @@ def wait_for_update(run: "subprocess.Popen[str]", out_dir: Path, update: int) ->
         time.sleep(0.01)
 
 
+def checkpoints_now(out_dir: Path) -> list[Path]:
+    """Whole checkpoints of a run at work."""
+    # That of pathlib raises if the run, being done, takes a folder away while it looks.
+    return [Path(name) for name in glob(f"{out_dir}/checkpoints/*/*.pt")]  # noqa: PTH207
+
+
 def workers_of(launcher: int) -> list[int]:
     """Processes that a launcher has started, by number of their device."""
     found = {}
@@ -161,5 +168,5 @@ def run_ranks(world: int, settings: PretrainSettings, *arguments: Any) -> None:
         port = probe.getsockname()[1]
     processes = [child(run_rank, rank, world, port, arguments) for rank in range(world)]
     for process in processes:
-        process.join(120)
+        process.join(400)
     assert [process.exitcode for process in processes] == [0] * world

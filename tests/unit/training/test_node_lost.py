@@ -20,7 +20,8 @@ from tests.unit.training.runs import (
 def test_a_lost_process_ends_the_run_which_goes_on_when_started_again(
     corpus_path: Path, start_dir: Path, tmp_path: Path
 ) -> None:
-    settings = contrastive(epochs=20).model_copy(update={"devices": 2})
+    # Seconds of updates: the signal must not come when all are done.
+    settings = contrastive(epochs=50).model_copy(update={"devices": 2})
     undisturbed, out_dir = tmp_path / "undisturbed", tmp_path / "run"
     run_ranks(2, settings, corpus_path, start_dir, undisturbed, loader())
     command = pretrain_command(settings, corpus_path, start_dir, out_dir, loader())

@@ -14,15 +14,27 @@ from stradavit.settings.training import PretrainSettings
 from stradavit.training.pretrain import pretrain
 from stradavit.training.record import Record
 from stradavit.training.signals import STOPS
-from tests.unit.training.runs import child, contrastive, lines, loader, reconstruction, weights
+from tests.unit.training.runs import (
+    checkpoints_now,
+    child,
+    contrastive,
+    lines,
+    loader,
+    reconstruction,
+    weights,
+)
 
 RUNS = {
     "reconstruction": reconstruction(registers=2),
     "contrastive": contrastive(precision="bf16"),
+    # Seconds of updates: what a test does meanwhile must not come when all are done.
+    "long": contrastive(precision="bf16", epochs=60),
 }
+# No checkpoint is due before the end.
+RARELY = loader(checkpoint_every_s=1e9, checkpoint_every_epochs=1000)
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=("reconstruction", "contrastive"))
 def undisturbed(
     request: pytest.FixtureRequest,
     corpus_path: Path,
@@ -32,7 +44,8 @@ def undisturbed(
     """Settings, and the folder of a run nobody interrupted."""
     settings = RUNS[request.param]
     out_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    pretrain(settings, corpus_path, start_dir, out_dir, loader())
+    speed = RARELY if request.param == "long" else loader()
+    pretrain(settings, corpus_path, start_dir, out_dir, speed)
     return settings, out_dir
 
 
@@ -110,7 +123,7 @@ def test_kills_at_any_moment_change_nothing(
     assert_same(out_dir, expected_dir)
 
 
-@pytest.mark.parametrize("undisturbed", ["contrastive"], indirect=True)
+@pytest.mark.parametrize("undisturbed", ["long"], indirect=True)
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_signal_to_stop_writes_a_checkpoint_and_exits_with_143(
     stop: signal.Signals,
@@ -121,17 +134,15 @@ def test_a_signal_to_stop_writes_a_checkpoint_and_exits_with_143(
 ) -> None:
     settings, expected_dir = undisturbed
     out_dir = tmp_path / "run"
-    # No checkpoint is due before the end.
-    rarely = loader(checkpoint_every_s=1e9, checkpoint_every_epochs=100)
-    process = child(pretrain, settings, corpus_path, start_dir, out_dir, rarely)
-    while not (out_dir / "metrics.jsonl").exists() or not lines(out_dir, "step"):
+    process = child(pretrain, settings, corpus_path, start_dir, out_dir, RARELY)
+    while process.is_alive() and not is_begun(out_dir):
         time.sleep(0.005)
     assert process.pid is not None
     os.kill(process.pid, stop)
     process.join()
     assert process.exitcode == 143
     assert len(list((out_dir / "checkpoints").glob("*/*.pt"))) == 1
-    pretrain(settings, corpus_path, start_dir, out_dir, rarely)
+    pretrain(settings, corpus_path, start_dir, out_dir, RARELY)
     assert_same(out_dir, expected_dir)
 
 
@@ -201,11 +212,16 @@ def test_checkpoints_of_another_run_are_left_alone(
     assert "devices" in identity.read_text(encoding="utf-8")
 
 
+def is_begun(out_dir: Path) -> bool:
+    """Whether a run has recorded an update; the last line may not be whole yet."""
+    path = out_dir / "metrics.jsonl"
+    return path.exists() and "\n" in path.read_text(encoding="utf-8")
+
+
 def _wait_for_checkpoint(out_dir: Path, reached: int) -> int:
     """Wait until a checkpoint lies farther than `reached` updates, or the run is over."""
     while not (out_dir / "model.safetensors").exists():
-        names = [path.name for path in (out_dir / "checkpoints").glob("*/*.pt")]
-        newest = max((int(name[:9]) for name in names if name[0] != "."), default=0)
+        newest = max((int(path.name[:9]) for path in checkpoints_now(out_dir)), default=0)
         if newest > reached:
             return newest
         time.sleep(0.002)

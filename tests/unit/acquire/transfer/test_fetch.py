@@ -16,6 +16,7 @@ from stradavit.acquire.transfer.web import Web
 from stradavit.errors import DataError
 from tests.archives.faults import faulty, words
 from tests.archives.server import (
+    PATIENCE_S,
     App,
     Loopback,
     Reply,
@@ -29,9 +30,11 @@ from tests.archives.server import (
 BODY = bytes(range(256)) * 40
 
 
-def get(app: App, folder: Path, **changes: object) -> tuple[Outcome, Loopback]:
+def get(
+    app: App, folder: Path, patience_s: float = PATIENCE_S, **changes: object
+) -> tuple[Outcome, Loopback]:
     """Fetch one file named `a` from `/a`."""
-    with Loopback(app) as server, Web(impatient()) as web:
+    with Loopback(app) as server, Web(impatient(timeout_s=patience_s)) as web:
         remote = Remote("a", f"{server.url}/a", **changes)  # type: ignore[arg-type]
         (outcome,) = fetch(web, [remote], folder, "test")
         return outcome, server
@@ -184,7 +187,7 @@ def test_verify_has_the_last_word(tmp_path: Path) -> None:
 
 
 def test_what_failed_is_continued_by_a_later_call(tmp_path: Path) -> None:
-    outcome, _ = get(faulty(files({"/a": BODY}), "stall", times=None), tmp_path)
+    outcome, _ = get(faulty(files({"/a": BODY}), "stall", times=None), tmp_path, 1.0)
     assert words(outcome) == "failed: fell silent, 3 times"
     # Each try brought half of the rest.
     assert (tmp_path / "a.part").stat().st_size == len(BODY) * 7 // 8

@@ -35,7 +35,7 @@ def test_nothing_written_or_said_holds_a_secret(
     table = tmp_path / "0.csv"
     with (
         Loopback(faulty(files({"/secret-path/a": b"x" * 100}), fault)) as server,
-        Web(impatient()) as web,
+        Web(impatient(timeout_s=1.0)) as web,
     ):
         remote = Remote(
             "a",

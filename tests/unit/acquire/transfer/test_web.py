@@ -27,23 +27,23 @@ def test_the_client_introduces_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [{"Retry-After": "7"}, {"X-RateLimit-Reset": "date"}, {"Retry-After": "date"}]
+    "header", [{"Retry-After": "70"}, {"X-RateLimit-Reset": "date"}, {"Retry-After": "date"}]
 )
 def test_a_server_is_given_the_time_it_asks_for(
     header: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "Retry-After" in header:
-        value = header["Retry-After"].replace("date", formatdate(time.time() + 7, usegmt=True))
+        value = header["Retry-After"].replace("date", formatdate(time.time() + 70, usegmt=True))
         header = {"Retry-After": value}
     else:
-        header = {"X-RateLimit-Reset": str(int(time.time() + 7))}
+        header = {"X-RateLimit-Reset": str(int(time.time() + 70))}
     replies = iter([Reply(429, header, b""), text("x")])
     waits: list[float] = []
-    with Loopback(lambda _: next(replies)) as server, Web(impatient(backoff_max_s=1)) as web:
+    with Loopback(lambda _: next(replies)) as server, Web(impatient(backoff_max_s=10)) as web:
         monkeypatch.setattr(web, "_sleep", waits.append)
         assert web.text(server.url) == "x"
-    # A date has whole seconds, and a moment passes.
-    assert 5.0 < max(waits) <= 7.0
+    # A date has whole seconds, and a moment passes, which may be long on a busy machine.
+    assert 50.0 < max(waits) <= 70.0
 
 
 def test_it_waits_no_longer_than_ten_times_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,11 +165,16 @@ def test_an_answer_that_trickles_is_a_time_out() -> None:
 
 def test_no_more_requests_at_once_than_allowed() -> None:
     now, most, lock = [0], [0], threading.Lock()
+    is_second_here = threading.Event()
 
     def app(request: Request) -> Reply:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
+            if now[0] == 2:
+                is_second_here.set()
+        # However slowly requests come, two meet here; a third then has time to come as well.
+        is_second_here.wait(10)
         time.sleep(0.02)
         with lock:
             now[0] -= 1
@@ -192,10 +197,11 @@ def test_requests_to_one_host_start_apart() -> None:
         return text("x")
 
     with Loopback(app) as server, Web(impatient(pause_s=0.05)) as web:
+        begin = time.monotonic()
         for _ in range(4):
             web.text(server.url)
-    # The clock starts at the client; the server notices a little later.
-    assert starts[-1] - starts[0] > 0.12
+    # From the client's clock: the server may notice any request late, the first one too.
+    assert starts[-1] - begin > 0.145
 
 
 def test_json_too_deep_to_be_read_is_an_error() -> None:
