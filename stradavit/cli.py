@@ -22,7 +22,7 @@ from stradavit.commands import (
 from stradavit.commands.command import Command
 from stradavit.disk import disk_error
 from stradavit.errors import StradavitError
-from stradavit.training.signals import leaves_when_told
+from stradavit.training.signals import ignore, leaves_when_told
 
 # As in the help: in the order of the work.
 COMMANDS: tuple[Command, ...] = (
@@ -55,6 +55,18 @@ COMMANDS: tuple[Command, ...] = (
     reporting.see_plan,
     provenance.provenance,
 )
+
+
+def program() -> int:
+    """`main` as a process of its own.
+
+    Told to stop when all is done, it ends well all the same: Snakemake deletes what a job has made
+    that ends badly, and shutting down takes seconds once torch is there.
+    """
+    status = main()
+    if status == 0:
+        ignore()
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,4 +120,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

@@ -58,7 +58,7 @@ def pretrain(a: Namespace) -> str | int:
     elif settings.devices > 1:
         options = ("settings", "corpus", "start_from", "out", "loader")
         command = [f"--{name.replace('_', '-')}={getattr(a, name)}" for name in options]
-        launch(settings.devices, loader, ["pretrain", *command], job_of(a))
+        launch(settings.devices, loader, ["pretrain", *command], job_of(a), a.out)
         return f"encoder: {a.out.parent}"
     else:
         lease_gpu(a, loader)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from stradavit.errors import SettingsError, TrainingError
@@ -70,7 +71,9 @@ def become_worker() -> None:
         logging.getLogger().setLevel(logging.WARNING)
 
 
-def launch(devices: int, loader: LoaderSettings, command: Sequence[str], job: str) -> None:
+def launch(
+    devices: int, loader: LoaderSettings, command: Sequence[str], job: str, out_path: Path
+) -> None:
     """Run `command` once for each device, and wait for all.
 
     Parameters
@@ -78,6 +81,7 @@ def launch(devices: int, loader: LoaderSettings, command: Sequence[str], job: st
     devices : on all machines together
     command : of `stradavit`, with its arguments
     job : as others are told who has a GPU
+    out_path : what `command` writes when all is done
 
     Raises
     ------
@@ -88,6 +92,16 @@ def launch(devices: int, loader: LoaderSettings, command: Sequence[str], job: st
     SystemExit
         With status 143, if all were asked to stop and have.
     """
+    before = _version(out_path)
+    try:
+        _launch(devices, loader, command, job)
+    except SystemExit:
+        # Asked to stop when all was done, it ends well: Snakemake would delete the encoder.
+        if _version(out_path) in (None, before):
+            raise
+
+
+def _launch(devices: int, loader: LoaderSettings, command: Sequence[str], job: str) -> None:
     here = shared_equally(devices, loader.nodes)
     if loader.nodes > 1 and RENDEZVOUS not in os.environ:
         _srun(loader.nodes, command)
@@ -95,6 +109,15 @@ def launch(devices: int, loader: LoaderSettings, command: Sequence[str], job: st
     place = place_of(os.environ, loader.nodes)
     lease(loader.device, here, job)
     _torchrun(torchrun_arguments(here, place, command))
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Differs when a file has been replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def shared_equally(devices: int, nodes: int) -> int:

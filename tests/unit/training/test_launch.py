@@ -128,7 +128,7 @@ def test_devices_are_shared_equally() -> None:
     assert shared_equally(8, 2) == 4
     expected = r"training.devices is 3, which 2 machines \(loader.nodes\) cannot share equally"
     with pytest.raises(SettingsError, match=expected):
-        launch(3, loader(nodes=2), ["pretrain"], "a job")
+        launch(3, loader(nodes=2), ["pretrain"], "a job", Path("none"))
 
 
 # -- how it ends ----------------------------------------------------------------------------------
@@ -261,6 +261,20 @@ def test_asked_to_stop_all_end_with_a_checkpoint_and_go_on_from_it(
     _, log = process.communicate(timeout=240)
     assert process.returncode == 0, log
     assert f"Resuming from {checkpoint}" in log
+    assert_same(out_dir, undisturbed)
+
+
+def test_asked_to_stop_when_all_is_done_it_ends_well(
+    undisturbed: Path, corpus_path: Path, start_dir: Path, tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "run"
+    process = start_run(TWO, corpus_path, start_dir, out_dir)
+    while process.poll() is None and not (out_dir / "model.safetensors").exists():
+        time.sleep(0.01)
+    # Workers and launcher take seconds to end; Snakemake deletes what a failed job has made.
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=240)
+    assert process.returncode == 0, log
     assert_same(out_dir, undisturbed)
 
 

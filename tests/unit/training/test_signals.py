@@ -44,6 +44,27 @@ def test_a_job_that_is_told_to_stop_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
+# Told to stop on its way out, when all is done.
+DONE = """
+import atexit, os, sys
+from stradavit.cli import program
+stop = int(sys.argv.pop())
+atexit.register(lambda: os.kill(os.getpid(), stop))
+sys.exit(program())
+"""
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize(("arguments", "status"), [((), 0), (("--config", "none"), None)])
+def test_told_to_stop_when_all_is_done_it_ends_well(
+    arguments: tuple[str, ...], status: int | None, stop: signal.Signals, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", DONE, "settings", *arguments, str(int(stop))]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+    # What has failed may be ended by a signal as well.
+    assert ended.returncode == (-stop if status is None else status), ended.stderr
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_training_is_told_and_goes_on(stop: signal.Signals) -> None:
     before = signal.getsignal(stop)
