@@ -1,5 +1,6 @@
 """A small world of files that all stages have made, and disks that can be full or read-only."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage, place in WORLD.items():
         assert run(stage, folder, folder / place) == 0, stage
     return folder
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """Of the moments and bytes that are drawn; STRADAVIT_FAULT_SEED draws others."""
+    return int(os.environ.get("STRADAVIT_FAULT_SEED", "20"))
 
 
 @dataclass(frozen=True)

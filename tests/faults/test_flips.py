@@ -34,12 +34,6 @@ from .stages import run
 FLIPS = 30
 
 
-@pytest.fixture(scope="module")
-def seed() -> int:
-    """Another one in every run of the tests; it is shown where a test fails."""
-    return random.SystemRandom().randrange(10**6)
-
-
 def _shard(path: Path) -> Any:
     shard = Shard(path)
     try:

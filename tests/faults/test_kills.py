@@ -14,12 +14,6 @@ from .stages import STAGES, contents, run, start
 KILLS = 2
 
 
-@pytest.fixture(scope="module")
-def seed() -> int:
-    """Another one in every run of the tests; it is shown where a test fails."""
-    return random.SystemRandom().randrange(10**6)
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_any_time_it_ends_with_the_same_files(
     stage: str, world: Path, tmp_path: Path, seed: int
