@@ -91,7 +91,8 @@ def draw(seed: int, n: int, left_out: Collection[str] = ()) -> list[Fault]:
     running = [("sigkill-stage", rule) for rule in rules if rule not in SIGTERM_RULES]
     running += [("sigterm-stage", rule) for rule in SIGTERM_RULES]
     running += [(f"sig{name}-workflow", drawn.choice(rules[4:])) for name in ("kill", "int")]
-    running += [("two-workflows", "cut_benchmark"), ("vanishing-input", "cut_part")]
+    # A second Snakemake takes seconds to start, so the job must be long.
+    running += [("two-workflows", "pretrain_contrastive"), ("vanishing-input", "cut_part")]
     resting = [("flip-byte", what) for what in DAMAGES]
     resting += [("truncate", drawn.choice(list(DAMAGES))), ("delete", drawn.choice(list(DAMAGES)))]
     resting += [("clock-jump", "future"), ("clock-jump", "past")]

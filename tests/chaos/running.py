@@ -153,6 +153,8 @@ def _hit(workflow: SmallWorkflow, running: Running, strike: Strike, strikes: Str
         strike.told = "no lock stays; only the jobs that ran are made again"
     elif kind == "two-workflows":
         second = workflow.run()
+        if not running.is_running:  # and so had nothing to refuse it for, by the time it looked
+            return False
         assert second.status != 0 and LOCKED in second.text(), f"not refused: {second.log_path}"
         strike.told = "the second is refused by Snakemake's lock; the first goes on"
     elif kind == "vanishing-input":
