@@ -10,15 +10,20 @@ from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 # The cards that place pixels on the sky, by what they hold, in all spellings that wcslib knows.
-INTEGER_CARD = re.compile(r"WCSAXES|NAXIS\d?|(A|B|AP|BP)_ORDER")
-TEXT_CARD = re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS|SPECSYS")
-NUMBER_CARD = re.compile(
-    r"(CRVAL|CRPIX|CDELT|CROTA)[1-9]|LONPOLE|LATPOLE|PV[1-9]_\d\d?|PROJP[1-9]"
-    r"|(PC|CD)[1-9]_[1-9]|EQUINOX|EPOCH|RESTFRE?Q|(A|B|AP|BP)_\d_\d"
+CARDS = (
+    (int, re.compile(r"WCSAXES|NAXIS\d?|(A|B|AP|BP)_ORDER")),
+    (str, re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS|SPECSYS")),
+    (
+        float,
+        re.compile(
+            r"(CRVAL|CRPIX|CDELT|CROTA)[1-9]|LONPOLE|LATPOLE|PV[1-9]_\d\d?|PROJP[1-9]"
+            r"|(PC|CD)[1-9]_[1-9]|EQUINOX|EPOCH|RESTFRE?Q|(A|B|AP|BP)_\d_\d"
+        ),
+    ),
 )
 
 # Elements of a matrix as AIPS (PC001002) and CASA (PC01_02) write them.
-OLD_MATRIX = re.compile(r"(PC|CD)0+([1-9])(?:_0*|00)([1-9])")
+OLD_MATRIX = re.compile(r"(PC|CD)(?:0*(?=[1-9]_)|00(?=[1-9]00))([1-9])(?:_0*|00)([1-9])")
 
 # The order of a distortion (SIP) is one digit; Astropy's loops grow with the square of it.
 SIP_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
@@ -49,13 +54,15 @@ def _cards(header: Any) -> Iterator[tuple[str, int | float | str]]:
     """What the header says of the sky, each value of the type that its card must have."""
     for key in dict.fromkeys(header):
         name = OLD_MATRIX.sub(r"\1\2_\3", key)
-        kinds = ((INTEGER_CARD, int), (TEXT_CARD, str), (NUMBER_CARD, (int, float)))
-        for pattern, kind in kinds:
-            if pattern.fullmatch(name):
-                value = header[key]  # parsed only now, and only now found to be broken
-                if not isinstance(value, kind) or isinstance(value, bool):
-                    raise TypeError(f"{key} is {value!r}")
-                yield name, float(value) if pattern is NUMBER_CARD else value
+        kind = next((kind for kind, pattern in CARDS if pattern.fullmatch(name)), None)
+        if kind is None:
+            continue
+        value = header[key]  # parsed only now, and only now found to be broken
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise TypeError(f"{key} is {value!r}")
+        yield name, value
 
 
 def _written(cards: Mapping[str, int | float | str]) -> Header:

@@ -236,7 +236,7 @@ def test_a_broken_card_beside_a_matrix_of_casa_does_not_end_the_process():
 
 
 def test_elements_of_a_matrix_in_all_spellings():
-    for spelling in ("PC1_2", "PC01_02", "PC001002"):
+    for spelling in ("PC1_2", "PC01_02", "PC1_02", "PC001002"):
         header = sky_header(projection="SIN")
         header[spelling] = 0.25
         assert celestial(header).wcs.get_pc()[0, 1] == 0.25
